@@ -1,0 +1,179 @@
+"""A trained model with what a measure may know of it: never the test data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gentheory import models
+from gentheory.data.recipe import Recipe
+from gentheory.errors import InputError
+from gentheory.params import Layout
+from gentheory.risk import EmpiricalRisk
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A risk at the trained parameters, on the training data, and how it came to be."""
+
+    risk: EmpiricalRisk
+    initial: Float[Tensor, " P"] | None = None
+    """Parameters before training; None where nobody kept them."""
+    steps: int | None = None
+    training_time: float | None = None
+    """T: learning rate / (1 - momentum) summed over the steps."""
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Specification of model, data and training, as the study wrote it."""
+
+
+def save(
+    path: Path,
+    theta: Float[Tensor, "M P"],
+    initial: Float[Tensor, "M P"],
+    *,
+    layout: Layout,
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write a stack of M models of one architecture to one safetensors file.
+
+    Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
+    `weight_decay`, `steps` and `training_time`; more is kept as it is.
+    """
+    header = {
+        "format": FORMAT,
+        "names": layout.names,
+        "shapes": layout.shapes,
+        "models": list(records),
+    }
+    tensors = {"theta": theta.contiguous(), "initial": initial.contiguous()}
+    save_file(tensors, path, metadata={"gentheory": json.dumps(header, allow_nan=False)})
+
+
+def load(
+    path: Path | str, index: int = 0, *, data: Any = None, dtype: torch.dtype | None = None
+) -> Checkpoint:
+    """Model `index` of a file that `save` wrote, on its own training data unless `data` is given.
+
+    Raises `InputError` for a file that is missing, truncated or of another kind, for an index
+    out of range, and where the architecture named in it has other parameters than the file.
+    """
+    path = Path(path)
+    header = _header(path)
+    records = header["models"]
+    if not 0 <= index < len(records):
+        raise InputError(f"{path}", f"index {index}", f"0 to {len(records) - 1}", "choose one")
+    record = records[index]
+    module = _module(path, header, record["model"])
+    with safe_open(path, "pt") as file:
+        theta, initial = (file.get_slice(name)[index] for name in ("theta", "initial"))
+    risk = EmpiricalRisk(
+        module,
+        record["loss"],
+        Recipe(**record["data"]).train() if data is None else data,
+        weight_decay=record["weight_decay"],
+        theta=theta,
+        dtype=dtype or theta.dtype,
+    )
+    initial = initial.to(risk.theta)
+    return Checkpoint(risk, initial, record["steps"], record["training_time"], record)
+
+
+def load_weights(module: nn.Module, path: Path | str) -> nn.Module:
+    """Fill the module from a state dict: `.safetensors`, or `.pt` read without running code.
+
+    Raises `InputError` for a file that is missing, truncated, that holds Python objects instead
+    of tensors, or whose tensors are not those of the module.
+    """
+    path = Path(path)
+    state = _state_dict(path)
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise InputError(
+            str(path), f"a {type(state).__name__}", "a state dict", "save model.state_dict()"
+        )
+    own = module.state_dict()
+    for name in [*own, *state]:
+        found = tuple(state[name].shape) if name in state else "nothing"
+        wanted = tuple(own[name].shape) if name in own else "nothing"
+        if found != wanted:
+            raise InputError(
+                f"{path}, tensor {name!r}",
+                str(found),
+                f"{wanted} for {type(module).__name__}",
+                "load the weights into the architecture they were trained in",
+            )
+    module.load_state_dict(dict(state))
+    return module
+
+
+def _state_dict(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file", "a file of weights", "check the path") from None
+    except Exception as error:
+        # torch.load raises whatever the damaged or hostile file makes it stumble over.
+        unsafe = "weights_only" in str(error) or "Unsupported" in str(error)
+        raise InputError(
+            str(path),
+            "a pickle that would run code" if unsafe else f"a damaged file ({_brief(error)})",
+            "a state dict of tensors",
+            "save model.state_dict() with torch.save or safetensors, and copy it whole",
+        ) from error
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get("gentheory", "null"))
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file", "a checkpoint", "check the path") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            str(path),
+            f"a damaged or foreign file ({_brief(error)})",
+            "a checkpoint written by gentheory",
+            "copy it again, or train it again",
+        ) from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise InputError(
+            str(path),
+            "safetensors without gentheory's description",
+            f"a checkpoint of format {FORMAT}",
+            "for weights of your own use --model, --weights, --data and --loss",
+        )
+    return header
+
+
+def _module(path: Path, header: Mapping[str, Any], model: Mapping[str, Any]) -> nn.Module:
+    module = models.build(
+        model["name"],
+        shape=tuple(model["shape"]),
+        num_classes=model["num_classes"],
+        options=model["options"],
+    )
+    layout = Layout.of(module)
+    stored = (tuple(header["names"]), tuple(map(tuple, header["shapes"])))
+    if (layout.names, layout.shapes) != stored:
+        raise InputError(
+            str(path),
+            f"{len(stored[0])} tensors that are not those of the architecture it names",
+            f"{model['name']} with {layout.size} parameters",
+            "use the version of gentheory that wrote it",
+        )
+    return module
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

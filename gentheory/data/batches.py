@@ -1,0 +1,122 @@
+"""Data of any form as batches in one frozen order."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from gentheory.errors import InputError
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Batches(Protocol):
+    """Batches (inputs, targets) in the same order at every pass."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Tensors at hand: two passes agree by construction."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class TensorBatches:
+    """Two tensors, cut into batches."""
+
+    inputs: Tensor
+    targets: Tensor
+    batch_size: int
+    in_memory: bool = True
+
+    def __iter__(self) -> Iterator[Batch]:
+        return zip(
+            self.inputs.split(self.batch_size), self.targets.split(self.batch_size), strict=True
+        )
+
+
+@dataclass(frozen=True)
+class IndexedBatches:
+    """A map-style dataset, read by index: no shuffling, no example dropped."""
+
+    dataset: Dataset[Any]
+    batch_size: int
+    collate: Callable[[list[Any]], Any] = default_collate
+    in_memory: bool = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self.dataset)  # pyright: ignore[reportArgumentType]
+        for start in range(0, count, self.batch_size):
+            stop = min(start + self.batch_size, count)
+            yield _pair(self.collate([self.dataset[i] for i in range(start, stop)]))
+
+
+@dataclass(frozen=True)
+class IterableBatches:
+    """Batches of the user's own making, taken as they come."""
+
+    batches: Iterable[Any]
+    in_memory: bool = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (_pair(batch) for batch in self.batches)
+
+
+def batches(data: Any, *, batch_size: int) -> Batches:
+    """Tensors (x, y), a `Split`, a `Dataset`, a `DataLoader` or an iterable of batches (x, y).
+
+    A `DataLoader` is read through its dataset by index, so that neither shuffling nor
+    `drop_last` changes a result. Raises `InputError` for anything that cannot be read twice.
+    """
+    if hasattr(data, "inputs") and hasattr(data, "targets"):
+        data = (data.inputs, data.targets)
+    if isinstance(data, Sequence) and len(data) == 2 and all(map(torch.is_tensor, data)):
+        return _of_tensors(*data, batch_size=batch_size)
+    if isinstance(data, DataLoader):
+        if isinstance(data.dataset, IterableDataset):
+            return IterableBatches(data)
+        return _indexed(data.dataset, data.batch_size or batch_size, data.collate_fn)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return _indexed(data, batch_size, default_collate)
+    if isinstance(data, Iterable) and not isinstance(data, Iterator):
+        return IterableBatches(data)
+    raise InputError(
+        "data",
+        f"{type(data).__name__}, which can be read once at most",
+        "tensors (x, y), a Dataset, a DataLoader or a list of batches (x, y)",
+        "hand in one of these, such as list(batches)",
+    )
+
+
+def _of_tensors(inputs: Tensor, targets: Tensor, *, batch_size: int) -> TensorBatches:
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise InputError(
+            "data",
+            f"{len(inputs)} inputs and {len(targets)} targets",
+            "as many of one as of the other, and at least one",
+            "hand in matching tensors",
+        )
+    return TensorBatches(inputs, targets, batch_size)
+
+
+def _indexed(
+    dataset: Dataset[Any], batch_size: int, collate: Callable[[list[Any]], Any]
+) -> IndexedBatches:
+    if len(dataset) == 0:  # pyright: ignore[reportArgumentType]
+        raise InputError("data", "an empty dataset", "at least one example", "check its source")
+    return IndexedBatches(dataset, batch_size, collate)
+
+
+def _pair(batch: Any) -> Batch:
+    if isinstance(batch, Sequence) and len(batch) == 2:
+        return torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
+    raise InputError(
+        "data",
+        f"a batch that is a {type(batch).__name__}",
+        "a pair (inputs, targets)",
+        "wrap the data so that it yields such pairs",
+    )

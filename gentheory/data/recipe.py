@@ -1,0 +1,55 @@
+"""Which examples a model was trained on, as a few values that rebuild them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from gentheory.data import load
+from gentheory.data.corruptions import label_noise, subset
+from gentheory.data.split import Split
+from gentheory.errors import InputError
+from gentheory.seeds import generator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set, how many of its training examples, and what share of wrong labels."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    n_train: int | None = None  # None: all
+    label_noise: float = 0.0
+    seed: int = 0
+
+    def indices(self) -> Int[Tensor, " N"]:
+        """Which training examples, in a random order that nests: n = 100 begins n = 300."""
+        available = len(load(self.name, **self.options)[0])
+        count = available if self.n_train is None else self.n_train
+        chosen = subset(available, available, generator=generator("subset", self.name, self.seed))
+        if not 1 <= count <= available:
+            raise InputError(
+                "data.n_train", str(count), f"1 to {available} for {self.name}", "choose fewer"
+            )
+        return chosen[:count]
+
+    def train(self) -> Split:
+        """The training examples with their label noise. Raises `InputError` as `load` does."""
+        chosen = load(self.name, **self.options)[0].take(self.indices())
+        targets = label_noise(
+            chosen.targets,
+            self.label_noise,
+            num_classes=chosen.num_classes,
+            generator=generator("label noise", self.name, self.seed),
+        )
+        return Split(chosen.inputs, targets, chosen.num_classes, chosen.name)
+
+    def test(self) -> Split:
+        """The untouched test examples; `training/evaluate.py` alone may ask for them."""
+        return load(self.name, **self.options)[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata."""
+        return asdict(self)

@@ -1,0 +1,211 @@
+"""Per-layer inputs `a` and output-gradients `g` of each example, from one forward pass.
+
+The gradient of example i in a layer's weight is Σ_t g_it a_itᵀ, t running over the positions at
+which the weight is used: the one row of a linear layer, the pixels of a convolution, every call
+of a shared layer. Parameters that no such layer explains (normalization, embedding, attention,
+functional use) are handled by `torch.func`, with the same numbers; which ones those are is found
+by comparing with autograd, not by trusting the layers' types.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gentheory.data.batches import Batch
+from gentheory.risk import EmpiricalRisk
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One parameter's per-example gradients for K cotangents, as sums of outer products.
+
+    The first axis holds the groups of a grouped convolution, 1 elsewhere.
+    """
+
+    inputs: Float[Tensor, "L B T D"]
+    gradients: Float[Tensor, "L K B T C"]
+
+    def dense(self) -> Float[Tensor, "K B P"]:
+        """The gradients themselves, flat in the parameter's order."""
+        products = torch.einsum("lkbto,lbtd->kblod", self.gradients, self.inputs)
+        return products.flatten(2)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """All trainable parameters' per-example gradients for K cotangents of the outputs."""
+
+    factors: dict[str, Factor]
+    rest: Float[Tensor, "K B P"]  # of the parameters without factors, flat; may have no column
+
+
+@dataclass(frozen=True)
+class _Call:
+    module: nn.Linear | nn.Conv2d
+    inputs: Tensor
+    outputs: Tensor
+
+
+def capture(
+    risk: EmpiricalRisk,
+    inputs: Tensor,
+    cotangents: Float[Tensor, "K B C"],
+    *,
+    explained: frozenset[str],
+) -> Capture:
+    """Factors for the parameters in `explained` (see `explain`), plain gradients for the others."""
+    factors = _factors(risk, inputs, cotangents)
+    rest = [name for name in risk.layout.names if name not in explained]
+    return Capture(
+        {name: factors[name] for name in risk.layout.names if name in explained},
+        _plain_gradients(risk, inputs, cotangents, rest),
+    )
+
+
+def explain(risk: EmpiricalRisk, inputs: Tensor) -> frozenset[str]:
+    """Names of the parameters whose captured gradients equal autograd's for the first example."""
+    inputs = inputs[:8]
+    with torch.no_grad():
+        outputs = risk.outputs(risk.theta, inputs)
+    weights = torch.arange(1, outputs.numel() + 1, device=outputs.device).to(outputs).sin()
+    cotangents = weights.reshape(1, *outputs.shape)
+    factors = _factors(risk, inputs, cotangents)
+    first = torch.zeros_like(cotangents[0])
+    first[0] = cotangents[0, 0]
+    pulled = torch.func.vjp(lambda theta: risk.outputs(theta, inputs), risk.theta)[1](first)[0]
+    scale = pulled.abs().max()
+    tolerance = torch.finfo(risk.dtype).eps ** 0.5 * scale
+    return frozenset(
+        name
+        for name, factor in factors.items()
+        if len(factor.inputs[0]) == len(inputs)
+        and (factor.dense()[0, 0] - pulled[risk.layout.slices[name]]).abs().max() <= tolerance
+    )
+
+
+def _factors(
+    risk: EmpiricalRisk, inputs: Tensor, cotangents: Float[Tensor, "K B C"]
+) -> dict[str, Factor]:
+    tensors = {
+        name: part.detach().clone().requires_grad_()
+        for name, part in risk.layout.unflatten(risk.theta).items()
+    }
+    with _recorded(risk.module) as calls, torch.enable_grad():
+        outputs = torch.func.functional_call(risk.module, tensors, (inputs,), tie_weights=True)
+    wanted = [call.outputs for call in calls if call.outputs.requires_grad]
+    gradients = torch.autograd.grad(
+        outputs, wanted, cotangents, is_grads_batched=True, materialize_grads=True
+    )
+    remaining = iter(gradients)
+    canonical = {id(p): name for name, p in risk.module.named_parameters()}
+    pieces: dict[str, list[Factor]] = {}
+    for call in calls:
+        if not call.outputs.requires_grad:
+            continue
+        weight, bias = _pieces(call, next(remaining))
+        for parameter, piece in ((call.module.weight, weight), (call.module.bias, bias)):
+            name = canonical.get(id(parameter), "")
+            if name in risk.layout.slices:
+                pieces.setdefault(name, []).append(piece)
+    return {name: _joined(parts) for name, parts in pieces.items() if _joinable(parts)}
+
+
+@contextmanager
+def _recorded(module: nn.Module) -> Iterator[list[_Call]]:
+    """Inputs and outputs of every call of a plain linear or convolutional layer."""
+    calls: list[_Call] = []
+
+    def hook(layer: nn.Linear | nn.Conv2d, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # What comes after may write into its input in place; it gets its own copy.
+        calls.append(_Call(layer, args[0].detach(), output))
+        return output.clone()
+
+    layers = [part for part in module.modules() if _is_plain(part)]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """A layer whose forward is known: a subclass may compute anything."""
+    if type(part) is nn.Conv2d:
+        return part.padding_mode == "zeros" and not isinstance(part.padding, str)
+    return type(part) is nn.Linear
+
+
+def _pieces(call: _Call, gradients: Tensor) -> tuple[Factor, Factor]:
+    """Weight and bias, from inputs [B, ...] and gradients [K, B, ...] of the outputs."""
+    if isinstance(call.module, nn.Linear):
+        a = call.inputs.reshape(1, len(call.inputs), -1, call.inputs.shape[-1])
+        g = gradients.reshape(1, *gradients.shape[:2], -1, gradients.shape[-1])
+    else:
+        a, g = _unfolded(call.module, call.inputs, gradients)
+    summed = g.sum(3, keepdim=True).movedim(0, -2).flatten(-2)[None]
+    ones = torch.ones_like(a[:1, :, :1, :1])
+    return Factor(a, g), Factor(ones, summed)
+
+
+def _unfolded(layer: nn.Conv2d, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """A convolution as a linear layer on patches: a [L, B, T, D], g [L, K, B, T, C], L groups."""
+    patches = F.unfold(
+        inputs,
+        layer.kernel_size,
+        dilation=layer.dilation,  # pyright: ignore[reportArgumentType]
+        padding=layer.padding,  # pyright: ignore[reportArgumentType]
+        stride=layer.stride,  # pyright: ignore[reportArgumentType]
+    )  # [B, channels · kernel, T]
+    a = patches.unflatten(1, (layer.groups, -1)).permute(1, 0, 3, 2)
+    g = gradients.flatten(3).unflatten(2, (layer.groups, -1)).permute(2, 0, 1, 4, 3)
+    return a, g
+
+
+def _joinable(parts: list[Factor]) -> bool:
+    return len({(*part.inputs.shape[:2], part.inputs.shape[-1]) for part in parts}) == 1
+
+
+def _joined(parts: list[Factor]) -> Factor:
+    """Several uses of one parameter are further positions of it."""
+    inputs = torch.cat([part.inputs for part in parts], dim=2)
+    return Factor(inputs, torch.cat([part.gradients for part in parts], dim=3))
+
+
+def _plain_gradients(
+    risk: EmpiricalRisk, inputs: Tensor, cotangents: Float[Tensor, "K B C"], names: list[str]
+) -> Float[Tensor, "K B P"]:
+    if not names:
+        return cotangents.new_zeros(*cotangents.shape[:2], 0)
+    tensors = risk.layout.unflatten(risk.theta)
+    chosen = {name: tensors[name] for name in names}
+
+    def one(example: Tensor, rows: Float[Tensor, "K C"]) -> Float[Tensor, "K P"]:
+        def forward(parts: dict[str, Tensor]) -> Tensor:
+            return risk.outputs(risk.layout.flatten({**tensors, **parts}), example[None])[0]
+
+        pull = torch.func.vjp(forward, chosen)[1]
+        pulled = torch.func.vmap(pull)(rows)[0]
+        return torch.cat([pulled[name].flatten(1) for name in names], dim=1)
+
+    return torch.func.vmap(one, in_dims=(0, 1), out_dims=1)(inputs, cotangents)
+
+
+def output_captures(
+    risk: EmpiricalRisk,
+) -> Iterator[tuple[Batch, Float[Tensor, "B C"], Capture]]:
+    """Per batch the outputs and a capture for the unit vectors of the outputs' space (K = C)."""
+    explained: frozenset[str] | None = None
+    for inputs, targets in risk.batches():
+        if explained is None:
+            explained = explain(risk, inputs)
+        with torch.no_grad():
+            outputs = risk.outputs(risk.theta, inputs)
+        eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        cotangents = eye[:, None, :].expand(-1, len(outputs), -1)
+        yield (inputs, targets), outputs, capture(risk, inputs, cotangents, explained=explained)

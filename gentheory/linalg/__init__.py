@@ -1,0 +1,8 @@
+"""Matrix-free linear algebra: knows products with vectors, nothing of networks."""
+
+from gentheory.linalg.lanczos import Eigenpairs, largest
+from gentheory.linalg.operator import LinearOperator
+from gentheory.linalg.probes import gaussian, rademacher
+from gentheory.linalg.trace import hutchinson
+
+__all__ = ["Eigenpairs", "LinearOperator", "gaussian", "hutchinson", "largest", "rademacher"]

@@ -1,0 +1,59 @@
+"""A symmetric linear operator: a product, a size, a dtype and a device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator as ScipyOperator
+from torch import Tensor
+
+from gentheory.errors import InputError
+
+
+@dataclass(frozen=True)
+class LinearOperator:
+    """v ↦ A v for vectors [..., P]. `block` takes and returns [K, P]."""
+
+    block: Callable[[Float[Tensor, "K P"]], Float[Tensor, "K P"]]
+    size: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, v: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch P"]:
+        """A v along the last axis; v must have the operator's size, dtype and device."""
+        if v.shape[-1] != self.size or v.dtype != self.dtype:
+            raise InputError(
+                "vector",
+                f"{v.shape[-1]} numbers of {v.dtype}",
+                f"{self.size} of {self.dtype}",
+                "convert it with v.to(operator.dtype)",
+            )
+        return self.block(v.reshape(-1, self.size)).reshape(v.shape)
+
+    def dense(self, *, block_size: int = 256) -> Float[Tensor, "P P"]:
+        """The matrix, by P products in blocks. Takes P² numbers."""
+        eye = torch.eye(self.size, dtype=self.dtype, device=self.device)
+        return torch.cat([self.block(part) for part in eye.split(block_size)]).T
+
+    def diagonal(self, *, block_size: int = 256) -> Float[Tensor, " P"]:
+        """The exact diagonal, by P products in blocks, without storing the matrix."""
+        parts: list[Tensor] = []
+        for start in range(0, self.size, block_size):
+            index = torch.arange(start, min(start + block_size, self.size), device=self.device)
+            rows = torch.zeros(len(index), self.size, dtype=self.dtype, device=self.device)
+            rows[index - start, index] = 1
+            parts.append(self.block(rows)[index - start, index])
+        return torch.cat(parts)
+
+    def to_scipy(self) -> ScipyOperator:
+        """For `scipy.sparse.linalg`: `eigsh`, `lobpcg`, `cg` and their like."""
+
+        def matmat(columns: NDArray[np.floating]) -> NDArray[np.floating]:
+            rows = torch.as_tensor(columns.reshape(self.size, -1).T).to(self.device, self.dtype)
+            return self(rows).T.cpu().numpy().reshape(columns.shape)
+
+        dtype = torch.empty((), dtype=self.dtype).numpy().dtype
+        return ScipyOperator((self.size, self.size), matvec=matmat, matmat=matmat, dtype=dtype)

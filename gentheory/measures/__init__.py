@@ -1,0 +1,163 @@
+"""Measures: one file a family, each measure a function `f(checkpoint, *, options, generator)`.
+
+`measure` finds them by name: "tic.diagonal" is `diagonal` in `gentheory/measures/tic.py`, and a
+bare family name means the function of that name. A family's `__all__` lists its measures.
+"""
+
+import importlib
+import inspect
+import json
+import math
+import pkgutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+
+from gentheory.checkpoint import Checkpoint
+from gentheory.errors import InputError
+from gentheory.estimate import Estimate
+from gentheory.risk import EmpiricalRisk
+from gentheory.seeds import generator
+
+Measure = Callable[..., Estimate]
+Options = Mapping[str, Mapping[str, Any]]
+
+_GIVEN = ("checkpoint", "generator")
+
+
+class Results(Mapping[str, Estimate]):
+    """Estimates by the names they were asked for, and the seconds each took."""
+
+    def __init__(self, estimates: Mapping[str, Estimate], seconds: Mapping[str, float]) -> None:
+        self._estimates, self.seconds = dict(estimates), dict(seconds)
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self._estimates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._estimates)
+
+    def __len__(self) -> int:
+        return len(self._estimates)
+
+    def __repr__(self) -> str:
+        return self.to_frame().to_string()
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a measure: value, stderr, status, reason, warnings and stats as JSON, seconds."""
+        rows = [table_row(name, estimate) for name, estimate in self._estimates.items()]
+        frame = pd.DataFrame(rows).set_index("measure")
+        return frame.assign(seconds=pd.Series(self.seconds))
+
+    def to_json(self) -> str:
+        """Strict JSON, an object a measure; nan is null."""
+        return json.dumps({name: json.loads(e.to_json()) for name, e in self._estimates.items()})
+
+
+def table_row(name: str, estimate: Estimate) -> dict[str, Any]:
+    """One estimate as a flat row; `warnings` and `stats` are JSON text."""
+    record = json.loads(estimate.to_json())
+    return {
+        "measure": name,
+        "value": estimate.value,
+        "stderr": estimate.stderr,
+        "status": estimate.status,
+        "reason": estimate.reason,
+        "warnings": json.dumps(record["warnings"]),
+        "stats": json.dumps(record["stats"], sort_keys=True),
+    }
+
+
+def names() -> list[str]:
+    """Every measure there is, as family.function."""
+    families = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [f"{f}.{name}" for f in families for name in _family(f).__all__]
+
+
+def find(name: str) -> Measure:
+    """The function of this name. Raises `InputError` with the known names for any other."""
+    family, _, function = name.partition(".")
+    function = function or family
+    known = {module.name for module in pkgutil.iter_modules(__path__)}
+    if family in known and function in _family(family).__all__:
+        return getattr(_family(family), function)
+    raise InputError("measure", repr(name), f"one of {', '.join(names())}", "choose one of these")
+
+
+def check_options(options: Options, asked: Iterable[str]) -> None:
+    """Raise `InputError` for options of a measure not asked for, or that it does not take."""
+    asked = list(asked)
+    for name, given in options.items():
+        if name not in asked:
+            raise InputError(
+                f"options of {name!r}", "a measure not asked for", ", ".join(asked), "correct it"
+            )
+        taken = [p for p in inspect.signature(find(name)).parameters if p not in _GIVEN]
+        for option in given:
+            if option not in taken:
+                raise InputError(
+                    f"options of {name!r}", repr(option), f"one of {', '.join(taken)}", "correct it"
+                )
+
+
+def measure(
+    subject: EmpiricalRisk | Checkpoint,
+    names: Iterable[str],
+    *,
+    seed: int = 0,
+    options: Options = {},  # noqa: B006  read-only
+    progress: Callable[[str], None] | None = None,
+    strict: bool = True,
+) -> Results:
+    """Estimates of the named measures on a risk, or on a checkpoint that also knows its start.
+
+    `options` maps a measure's name to its keyword arguments. Each measure draws from its own
+    generator, seeded by `seed` and its name, so its value does not depend on the others asked.
+    `progress` is called with each name before it runs. Raises `InputError` for an unknown name or
+    option; a measure that does not apply to the subject or that breaks is an `Estimate` with the
+    status `refused` or `failed` and the reason. With `strict` an error that only a mistake in the
+    code can explain is raised; without, as in a study of thousands, it is a failure like others.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    functions = {name: find(name) for name in names}
+    check_options(options, names)
+    checkpoint = subject if isinstance(subject, Checkpoint) else Checkpoint(subject)
+    estimates: dict[str, Estimate] = {}
+    seconds: dict[str, float] = {}
+    for name, function in functions.items():
+        if progress is not None:
+            progress(name)
+        start = time.perf_counter()
+        estimates[name] = _guarded(function, checkpoint, options.get(name, {}), seed, name, strict)
+        seconds[name] = time.perf_counter() - start
+    return Results(estimates, seconds)
+
+
+def _guarded(
+    function: Measure,
+    checkpoint: Checkpoint,
+    options: Mapping[str, Any],
+    seed: int,
+    name: str,
+    strict: bool,
+) -> Estimate:
+    """The estimate, or why there is none."""
+    expected = (ArithmeticError, MemoryError, RuntimeError, torch.linalg.LinAlgError)
+    try:
+        estimate = function(checkpoint, **options, generator=generator(seed, name))
+    except InputError as error:
+        return Estimate.missing("refused", str(error))
+    except Exception as error:
+        if strict and not isinstance(error, expected):
+            raise
+        return Estimate.missing("failed", f"{type(error).__name__}: {error}")
+    if estimate.status == "ok" and not math.isfinite(estimate.value):
+        return Estimate.missing("failed", f"{name} came out as {estimate.value}")
+    return estimate
+
+
+def _family(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,59 @@
+"""Multilayer perceptrons and deep linear nets of any depth and width, with or without skips."""
+
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gentheory.errors import InputError
+
+Activation = Literal["relu", "gelu", "tanh", "linear"]
+
+
+class Residual(nn.Module):
+    """x + block(x)."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> [B, D]."""
+        return x + self.block(x)
+
+
+def mlp(
+    *,
+    shape: tuple[int, ...],
+    num_classes: int,
+    depth: int = 3,
+    width: int = 10,
+    activation: Activation = "relu",
+    skip: bool = False,
+    bias: bool = True,
+) -> nn.Sequential:
+    """`depth` linear layers, `width` units in each hidden one; PyTorch's own initialization.
+
+    `activation="linear"` gives a deep linear net. `skip` adds each hidden layer's input to its
+    output wherever both have `width` features, that is from the second hidden layer on.
+    """
+    at_least_one("mlp.depth", depth)
+    at_least_one("mlp.width", width)
+    kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
+    if activation not in kinds:
+        raise InputError(
+            "mlp.activation", repr(activation), f"one of {', '.join(kinds)}", "choose one"
+        )
+    widths = [prod(shape), *[width] * (depth - 1)]
+    layers: list[nn.Module] = []
+    for index, (incoming, outgoing) in enumerate(pairwise(widths)):
+        block = nn.Sequential(nn.Linear(incoming, outgoing, bias=bias), kinds[activation]())
+        layers.append(Residual(block) if skip and index > 0 else block)
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], num_classes, bias=bias))
+
+
+def at_least_one(place: str, value: int) -> None:
+    """Raise `InputError` unless the value is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(place, repr(value), "a whole number of at least 1", "give 1 or more")

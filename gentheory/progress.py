@@ -1,0 +1,121 @@
+"""What the command line shows while work goes on, and of its results."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from gentheory.measures import Results
+from gentheory.study.engine import Finished
+from gentheory.study.store import Store
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at the shards in flight."""
+
+
+class _Rate(ProgressColumn):
+    """Models a second since the start."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} models/s" if task.speed else "starting …")
+
+
+@contextmanager
+def watch(store: Store) -> Iterator[Callable[[Finished], None]]:
+    """A bar of models done, rate and time left; a line a shard where there is no terminal."""
+    already = sum(store.sizes[shard] for shard in store.done())
+    total, start = sum(store.sizes.values()), time.monotonic()
+    console = Console(stderr=True)
+    ended: dict[str, int] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(store.study.name, total=total, completed=already)
+
+        def look() -> None:
+            flying = sum(
+                int(item.progress.get("measured", 0))
+                for item in store.inflight()
+                if item.alive and item.shard not in ended
+            )
+            bar.update(task, completed=already + sum(ended.values()) + flying)
+
+        def on_shard(item: Finished) -> None:
+            ended[item.shard] = 0 if item.reason else store.sizes[item.shard]
+            done, seconds = sum(ended.values()), time.monotonic() - start
+            if not console.is_terminal and done:
+                left = (total - already - done) * seconds / done
+                console.print(
+                    f"{already + done}/{total} models, {done / seconds:.1f} a second, "
+                    f"about {left:.0f} s left"
+                )
+            look()
+
+        with _repeating(look):
+            yield on_shard
+
+
+@contextmanager
+def _repeating(action: Callable[[], None]) -> Iterator[None]:
+    """The action every `_LOOK_EVERY` seconds in the background."""
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.wait(_LOOK_EVERY):
+            action()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def measuring(names: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """A bar over the measures; call what it yields with each name before it runs."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("measuring", total=len(names), completed=-1)
+
+        def before(name: str) -> None:
+            bar.update(task, description=name, advance=1)
+
+        yield before
+
+
+def show(results: Results) -> None:
+    """Print the estimates as a table, with what went wrong and what may mislead below it."""
+    console = Console()
+    table = Table("measure", "value", "± stderr", "status", "seconds", box=None)
+    for name, estimate in results.items():
+        seconds = f"{results.seconds[name]:.2f}"
+        value, error = f"{estimate.value:.6g}", f"{estimate.stderr:.2g}"
+        table.add_row(name, value, error, estimate.status, seconds)
+    console.print(table)
+    for name, estimate in results.items():
+        for note in filter(None, (estimate.reason, *estimate.warnings)):
+            console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)

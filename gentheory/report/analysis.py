@@ -1,0 +1,50 @@
+"""All numbers of a report, computed once."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gentheory.report.outcomes import exclusions, misses, settings, warnings
+from gentheory.report.population import Population, population
+from gentheory.report.ranking import Resampling, correlations, criteria
+from gentheory.report.sizes import sizes
+from gentheory.study.tables import Tables
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The tables of a report; the function of the same name says what each of them holds."""
+
+    population: Population
+    settings: pd.DataFrame
+    correlations: pd.DataFrame
+    criteria: pd.DataFrame
+    sizes: pd.DataFrame
+    exclusions: pd.DataFrame
+    misses: pd.DataFrame
+    warnings: pd.DataFrame
+
+    @property
+    def main(self) -> str | None:
+        """The predicted gap that the findings are about, if the study measured one."""
+        predicted = self.sizes["predictor"]
+        return None if predicted.empty else predicted.iloc[0]
+
+
+def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Analysis:
+    """Rank, size and count everything; `num_resamples` and `seed` are those of the bootstrap.
+
+    Raises `InputError` for tables without a model, a measure or a column that a report needs.
+    """
+    models = population(tables)
+    resampling: Resampling = {"num_resamples": num_resamples, "seed": seed}
+    return Analysis(
+        models,
+        settings(models),
+        correlations(models, resampling),
+        criteria(models, resampling),
+        sizes(models, resampling),
+        exclusions(models),
+        misses(tables),
+        warnings(tables),
+    )

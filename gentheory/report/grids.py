@@ -1,0 +1,163 @@
+"""The numbers of a report as grids of cells that a page can print."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gentheory.report.analysis import Analysis
+from gentheory.report.numbers import bounds, size, tau
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, the small lines below it, and how it is marked."""
+
+    text: str
+    detail: tuple[str, ...] = ()
+    shade: float = 0.0
+    """From -1 to 1 on the diverging scale; 0 is no colour."""
+    strong: bool = False
+    muted: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the page; the first cell of each row names the row."""
+
+    name: str
+    title: str
+    caption: str
+    header: list[Cell]
+    rows: list[list[Cell]]
+    words: bool = False
+    """Whether the cells are words, aligned to the left, rather than numbers."""
+
+
+_GAP = (
+    ("kendall", "Kendall's τ with the gap", ""),
+    (
+        "partial_kendall",
+        "Partial τ with the gap given the training loss",
+        "What a predictor knows about the gap beyond the training loss.",
+    ),
+    (
+        "lead",
+        "Lead over the better trivial baseline",
+        "Kendall's τ less that of the better trivial baseline of the column, on the same models; "
+        "bold where the paired interval excludes 0.",
+    ),
+    ("spearman", "Spearman's ρ with the gap", ""),
+    ("pearson", "Pearson's r with the gap", ""),
+)
+_LOSS = (
+    (
+        "kendall",
+        "Kendall's τ with the test loss",
+        "A negative τ of T says that longer training goes with a lower test loss.",
+    ),
+    (
+        "lead",
+        "Lead over the training loss alone",
+        "Kendall's τ less that of the training loss alone, on the same models; bold where the "
+        "paired interval excludes 0.",
+    ),
+    ("partial_kendall", "Partial τ with the test loss given the training loss", ""),
+)
+
+
+def correlation_grids(analysis: Analysis) -> list[Grid]:
+    """What ranks the gap: four correlations, and the difference to the better baseline."""
+    return [_matrix(analysis, analysis.correlations, "gap", *words) for words in _GAP]
+
+
+def criterion_grids(analysis: Analysis) -> list[Grid]:
+    """What ranks the test loss, and whether a predicted gap adds to the training loss."""
+    return [_matrix(analysis, analysis.criteria, "loss", *words) for words in _LOSS]
+
+
+def size_grid(analysis: Analysis) -> Grid | None:
+    """Median predicted gap over median measured gap; none where no gap is predicted."""
+    if analysis.sizes.empty:
+        return None
+    caption = "Median predicted gap / median measured gap; 1 is the right size."
+    return _matrix(analysis, analysis.sizes, "size", "ratio", "Size of predicted gaps", caption)
+
+
+def setting_grid(analysis: Analysis) -> Grid:
+    """How many models each setting has, and the medians of their losses."""
+    names = {
+        "ranked": "ranked models",
+        "excluded": "left out",
+        "train_loss": "training loss",
+        "test_loss": "test loss",
+        "gap": "gap",
+        "gap_stderr": "standard error of the gap",
+        "train_accuracy": "training accuracy",
+        "test_accuracy": "test accuracy",
+    }
+    rows = [
+        [Cell(row["setting"]), *(Cell(_plain(row[name])) for name in names)]
+        for row in _records(analysis.settings)
+    ]
+    header = [Cell("setting"), *(Cell(name) for name in names.values())]
+    caption = "Losses, gaps and accuracies are medians over the ranked models."
+    return Grid("settings", "Settings", caption, header, rows)
+
+
+def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid | None:
+    """A table of words and counts as it stands; none where it is empty."""
+    if table.empty:
+        return None
+    header = [Cell(str(column)) for column in table.columns]
+    rows = [[Cell(str(row[cell.text])) for cell in header] for row in _records(table)]
+    return Grid(name, title, caption, header, rows, words=True)
+
+
+def _matrix(
+    analysis: Analysis, table: pd.DataFrame, name: str, column: str, title: str, caption: str
+) -> Grid:
+    """Predictors down, all models and the settings across."""
+    records = _records(table)
+    settings = {label: len(frame) for label, frame in analysis.population.groups()}
+    rows: list[list[Cell]] = []
+    for predictor in dict.fromkeys(row["predictor"] for row in records):
+        own = {row["setting"]: row for row in records if row["predictor"] == predictor}
+        if _undefined(own.values(), column):
+            continue
+        head = Cell(predictor, muted=next(iter(own.values())).get("kind") == "baseline")
+        rows.append([head, *(_number(own[label], column, settings[label]) for label in settings)])
+    header = [Cell("predictor"), *(Cell(k, (f"{n} models",)) for k, n in settings.items())]
+    return Grid(f"{name}-{column}", title, caption, header, rows)
+
+
+def _undefined(rows: Iterable[Row], column: str) -> bool:
+    """Whether the number has no meaning, as for a baseline compared with itself."""
+    unexplained = [row[column] for row in rows if not row["note"]]
+    return bool(unexplained) and all(math.isnan(value) for value in unexplained)
+
+
+def _number(row: Row, column: str, models: int) -> Cell:
+    if math.isnan(row[column]):
+        return Cell(row["note"] or "–", muted=True)
+    write = size if column == "ratio" else tau
+    detail = [bounds(row, column, write)]
+    if row["count"] != models:
+        detail.append(f"{row['count']} models")
+    strong = column == "lead" and (row["lead.low"] > 0 or row["lead.high"] < 0)
+    shade = 0.0 if column == "ratio" else max(-1.0, min(1.0, row[column]))
+    return Cell(write(row[column]), tuple(filter(None, detail)), round(shade, 3), strong)
+
+
+def _plain(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "–" if math.isnan(value) else f"{value:.3g}"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict(orient="records")

@@ -1,0 +1,161 @@
+"""The page: one self-contained HTML file, beside it the figures and all numbers as JSON."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from gentheory.plots.export import write
+from gentheory.report.analysis import Analysis, analyse
+from gentheory.report.findings import sentences
+from gentheory.report.grids import (
+    Grid,
+    correlation_grids,
+    criterion_grids,
+    setting_grid,
+    size_grid,
+    word_grid,
+)
+from gentheory.report.pictures import Picture, pictures
+from gentheory.study.tables import Tables
+
+_WHOLE = re.compile(r"(\[[^\]]*\]|\b\d+-\w+)")
+"""What must not break across lines in a finding: intervals, and names such as 3-LNN."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    path: Path
+    """The page, `index.html`; beside it `results.json` and the folder `figures`."""
+    findings: tuple[str, ...]
+    """The three sentences at the top of the page."""
+
+
+def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: int = 0) -> Report:
+    """Write the report of a study into the folder `out`, which is made where it is missing.
+
+    `index.html` needs no other file and no network; `figures/` has each figure as SVG and PNG,
+    `results.json` every table. `num_resamples` and `seed` are those of the bootstrap: the same
+    tables give the same bytes. Each file is replaced in one step, the page last. Raises
+    `InputError` for tables without a model, a measure or a column that a report needs.
+    """
+    analysis = analyse(tables, num_resamples=num_resamples, seed=seed)
+    found, drawn = sentences(analysis), pictures(tables, analysis)
+    for picture in drawn:
+        write(out / "figures" / f"{picture.name}.svg", picture.svg)
+        write(out / "figures" / f"{picture.name}.png", picture.png)
+    results = json.dumps(_results(tables, analysis, found), allow_nan=False, indent=1)
+    write(out / "results.json", f"{results}\n".encode())
+    page = render_page(tables, analysis, found, drawn)
+    return Report(write(out / "index.html", page.encode()), tuple(found))
+
+
+def render_page(
+    tables: Tables, analysis: Analysis, findings: list[str], drawn: list[Picture]
+) -> str:
+    """The page as a text, everything from the tables escaped."""
+    folder = files("gentheory.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((folder / "page.html.jinja").read_text("utf-8"))
+    return template.render(
+        style=(folder / "page.css").read_text("utf-8"),
+        tables=tables,
+        paragraphs=[text for text in map(str.strip, tables.description.split("\n\n")) if text],
+        findings=[_WHOLE.split(finding) for finding in findings],
+        counts=_counts(analysis),
+        pictures=drawn,
+        settings=setting_grid(analysis),
+        gap_grids=correlation_grids(analysis),
+        loss_grids=criterion_grids(analysis),
+        size=size_grid(analysis),
+        missing=_missing(analysis),
+        provenance={_words(key): _said(value) for key, value in tables.provenance.items()},
+    )
+
+
+def _counts(analysis: Analysis) -> dict[str, int]:
+    models = analysis.population.models
+    return {
+        "models": len(models),
+        "ranked": len(analysis.population.ranked),
+        "diverged": sum(reason == "diverged" for reason in models["excluded"]),
+        "points": len(set(models["point"])),
+        "settings": len(analysis.population.settings),
+        "measures": len(analysis.population.measures),
+    }
+
+
+def _missing(analysis: Analysis) -> list[tuple[str, str, Grid | None]]:
+    """Title, what an empty table means, and the table of what the rankings do not see."""
+    kinds = (
+        (
+            *("left-out", "Models left out of the rankings", "No model was left out."),
+            *(analysis.exclusions, "They are in no correlation, ratio or median of this page."),
+        ),
+        (
+            *("misses", "Measures without a number", "Every measure has a number for every model."),
+            *(analysis.misses, "Refused: does not apply or would not fit. Failed: it broke."),
+        ),
+        (
+            *("warnings", "Warnings that numbers carry", "No number carries a warning."),
+            *(analysis.warnings, "These numbers are in the rankings and may mislead."),
+        ),
+    )
+    return [
+        (title, nothing, word_grid(name, title, caption, table))
+        for name, title, nothing, table, caption in kinds
+    ]
+
+
+def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[str, Any]:
+    """Everything on the page as JSON values, nan as null and infinities as texts."""
+    named = {
+        "settings": analysis.settings,
+        "correlations": analysis.correlations,
+        "criteria": analysis.criteria,
+        "sizes": analysis.sizes,
+        "exclusions": analysis.exclusions,
+        "misses": analysis.misses,
+        "warnings": analysis.warnings,
+        "models": analysis.population.models,
+    }
+    about = {"name": tables.name, "title": tables.title, "description": tables.description}
+    rows = {name: _plain(table.to_dict(orient="records")) for name, table in named.items()}
+    return {**about, "findings": findings, **rows, "provenance": _plain(tables.provenance)}
+
+
+def _plain(value: Any) -> Any:
+    """JSON values; what is none of them is written out."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
+def _said(value: Any) -> str:
+    """A value of the provenance in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,149 @@
+"""Which models of a study are ranked, in which settings, and which are left out and why."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gentheory.errors import InputError
+from gentheory.study.tables import Tables
+
+MIN_MODELS = 5
+"""A correlation or a ratio of fewer models is not reported: it would say "too few"."""
+
+ALL = "all models"
+
+MODEL_COLUMNS = [
+    *("model", "architecture", "n_train", "label_noise", "outcome", "training_time"),
+    *("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr"),
+    *("learning_rate", "momentum", "weight_decay", "batch_size", "epochs"),
+]
+MEASURE_COLUMNS = ["model", "measure", "value", "stderr", "status", "reason", "warnings"]
+CURVE_COLUMNS = ["model", "epoch", "train_loss"]
+
+POINT = ["learning_rate", "momentum", "weight_decay", "batch_size", "epochs"]
+"""What two models share if they differ in their seed or their setting alone."""
+
+_LOSSES = ["train_loss", "test_loss", "gap", "training_time"]
+_GROUPING = {"architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
+
+
+@dataclass(frozen=True)
+class Population:
+    """The models that are ranked, and those that are not."""
+
+    models: pd.DataFrame
+    """Every model: `Tables.wide` with three more columns: `setting`; `excluded`, the reason why a
+    model is not ranked ("" where it is); `point`, one number for each choice of `POINT`."""
+    settings: tuple[str, ...]
+    """The settings in the order of architecture, training examples and label noise."""
+    measures: tuple[str, ...]
+    """Names in the order of the study, the main predicted gap first."""
+
+    @property
+    def ranked(self) -> pd.DataFrame:
+        """The models that trained to a finite training loss, test loss and gap."""
+        return self.models.loc[self.models["excluded"] == ""]
+
+    def groups(self) -> list[tuple[str, pd.DataFrame]]:
+        """All ranked models, then those of each setting where there are several settings."""
+        ranked = self.ranked
+        settings = self.settings if len(self.settings) > 1 else ()
+        within = [(setting, ranked.loc[ranked["setting"] == setting]) for setting in settings]
+        return [(ALL, ranked), *within]
+
+
+def population(tables: Tables) -> Population:
+    """Sort the models of a study into settings, the groups by what varies among three columns.
+
+    These are the architecture, the number of training examples and the label noise. A model is
+    left out of every ranking where it diverged or has a loss that is not finite. Raises
+    `InputError` for tables without a model, a measure or a column that a report needs.
+    """
+    _check(tables)
+    models = tables.wide()
+    labels = _labels(models)
+    measures = (str(name) for name in tables.measures["measure"])
+    return Population(
+        models.assign(setting=labels, excluded=_exclusions(models), point=_points(models)),
+        tuple(dict.fromkeys(labels[row] for row in _order(models))),
+        tuple(_main_first(dict.fromkeys(measures))),
+    )
+
+
+def clusters(frame: pd.DataFrame) -> NDArray[np.intp] | None:
+    """The rows that a bootstrap draws together, those of one hyper-parameter point; shape [M].
+
+    They are not independent, so their number would make intervals look too narrow. None, each
+    row by itself, where fewer than `MIN_MODELS` points say nothing about the spread.
+    """
+    points = np.asarray(frame["point"], dtype=np.intp)
+    return points if len(np.unique(points)) >= MIN_MODELS else None
+
+
+def is_predicted_gap(measure: str) -> bool:
+    """Whether a measure estimates test loss minus training loss, in units of the loss."""
+    return measure.split(".")[0] == "tic"
+
+
+def _check(tables: Tables) -> None:
+    for place, table, columns in (
+        ("tables.models", tables.models, MODEL_COLUMNS),
+        ("tables.measures", tables.measures, MEASURE_COLUMNS),
+    ):
+        if table.empty:
+            cure = "run the study first, or name the folder of one that has run"
+            raise InputError(place, "an empty table", "at least one row", cure)
+        _require(place, table, columns)
+    if len(tables.curves):
+        _require("tables.curves", tables.curves, CURVE_COLUMNS)
+
+
+def _require(place: str, table: pd.DataFrame, columns: list[str]) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        found, cure = f"no column {', '.join(missing)}", "read the tables again from the study"
+        raise InputError(place, found, f"the columns {', '.join(columns)}", cure)
+
+
+def _labels(models: pd.DataFrame) -> list[str]:
+    columns = {name: list(models[name]) for name in _GROUPING}
+    varying = [name for name, values in columns.items() if len(set(values)) > 1]
+    texts = [
+        [_GROUPING[name].format(value) for value in columns[name]]
+        for name in varying or ["architecture"]
+    ]
+    return [", ".join(parts) for parts in zip(*texts, strict=True)]
+
+
+def _order(models: pd.DataFrame) -> list[int]:
+    """Rows by architecture as they come in the study, then by numbers in rising order."""
+    first = {name: place for place, name in enumerate(dict.fromkeys(models["architecture"]))}
+    keys = [
+        (first[architecture], n_train, label_noise)
+        for architecture, n_train, label_noise in zip(
+            *(models[column] for column in _GROUPING), strict=True
+        )
+    ]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _exclusions(models: pd.DataFrame) -> list[str]:
+    finite = [bool(np.isfinite(row).all()) for row in np.asarray(models[_LOSSES], dtype=float)]
+    return [
+        "" if is_finite else "loss not finite"
+        for outcome, is_finite in zip(models["outcome"], finite, strict=True)
+    ]
+
+
+def _points(models: pd.DataFrame) -> list[int]:
+    keys = list(zip(*(map(str, models[column]) for column in POINT), strict=True))
+    place = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return [place[key] for key in keys]
+
+
+def _main_first(measures: Iterable[str]) -> list[str]:
+    """`tic.exact` first, the other predicted gaps next, everything else last."""
+    return sorted(measures, key=lambda name: (not is_predicted_gap(name), name != "tic.exact"))

@@ -1,0 +1,178 @@
+"""From a study to its models and shards, each named by the hash of what it is."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from gentheory import models
+from gentheory.data import load
+from gentheory.data.recipe import Recipe
+from gentheory.errors import InputError
+from gentheory.params import Layout
+from gentheory.seeds import generator
+from gentheory.study.spec import Architecture, Study
+
+_SHARED = ("epochs", "batch_size", "n_train", "label_noise")
+"""Settings that all models of a stack have in common; the others are each model's own."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of a study, in plain values. Two points are the same model if they are equal."""
+
+    architecture: str
+    model: Mapping[str, Any]  # name, shape, num_classes, options: as `models.build` takes them
+    data: Mapping[str, Any]  # a Recipe
+    settings: Mapping[str, Any]  # every field of the study's [training], resolved
+    draw: int | None  # number of the random setting; None in a plain grid
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A stack of points trained and measured together: the unit that is committed."""
+
+    points: tuple[Point, ...]
+    measures: Mapping[str, Any]  # the study's [measures]
+    threads: int
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits: of the shard's content alone."""
+        return digest(asdict(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a worker in another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
+        """The inverse of `to_dict`."""
+        points = tuple(Point(**point) for point in record["points"])
+        return cls(points, record["measures"], record["threads"])
+
+
+def digest(value: Any) -> str:
+    """The start of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shards(study: Study) -> list[Shard]:
+    """All shards in the order of the study: the same study gives the same shards anywhere.
+
+    Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
+    them, or more training examples are asked for than there are.
+    """
+    planned: list[Shard] = []
+    for _, group in itertools.groupby(points(study), key=_stack_key):
+        stack = list(group)
+        for start in range(0, len(stack), study.stack):
+            chosen = tuple(stack[start : start + study.stack])
+            planned.append(Shard(chosen, study.measures.model_dump(), study.threads))
+    return planned
+
+
+def points(study: Study) -> list[Point]:
+    """Every model of the study; models that can share a stack stand together."""
+    train, _ = load(study.data.name, **study.data.options)
+    shaped = {
+        a.label: _model(a, tuple(train.inputs.shape[1:]), train.num_classes)
+        for a in study.architectures
+    }
+    found: list[Point] = []
+    for architecture, axes in itertools.product(study.architectures, _combinations(study)):
+        for draw, drawn in _drawn(study):
+            settings = study.training.model_dump() | axes | drawn
+            if draw is not None and "seed" not in axes:
+                settings["seed"] = draw
+            recipe = Recipe(
+                study.data.name,
+                study.data.options,
+                settings["n_train"] or len(train),
+                settings["label_noise"],
+                study.seed,
+            )
+            model = shaped[architecture.label]
+            found.append(Point(architecture.label, model, recipe.to_dict(), settings, draw))
+    _check_sizes(found, len(train))
+    return sorted(found, key=_stack_order(study))
+
+
+def _model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """The builder's arguments, tried once: a study must not start with what cannot be built."""
+    arguments = {"shape": list(shape), "num_classes": classes, "options": architecture.options}
+    try:
+        with torch.device("meta"):
+            module = models.build(architecture.model, **{**arguments, "shape": shape})
+    except InputError as error:
+        raise InputError(
+            f"architectures.{architecture.label}: {error.place}",
+            error.found,
+            error.expected,
+            error.cure,
+        ) from None
+    except TypeError as error:
+        raise InputError(
+            f"architectures.{architecture.label}",
+            f"options {architecture.options} ({error})",
+            "options that the model takes",
+            "correct them",
+        ) from None
+    return {"name": architecture.model, **arguments, "num_params": Layout.of(module).size}
+
+
+def _combinations(study: Study) -> Iterator[dict[str, Any]]:
+    axes = study.grid.axes()
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
+    """The random settings by number; each axis has its own stream, so that adding one keeps them."""
+    if study.draws is None:
+        return [(None, {})]
+    columns: dict[str, list[float]] = {}
+    for name, values in study.draws.axes().items():
+        stream = generator(study.seed, "draws", name)
+        uniform = torch.rand(study.draws.count, generator=stream, dtype=torch.float64)
+        columns[name] = [values.at(quantile) for quantile in uniform.tolist()]
+    return [
+        (number, {name: column[number] for name, column in columns.items()})
+        for number in range(study.draws.count)
+    ]
+
+
+def _stack_key(point: Point) -> tuple[Any, ...]:
+    return (point.architecture, *(point.settings[name] for name in _SHARED))
+
+
+def _stack_order(study: Study) -> Any:
+    """Architectures in the study's order, then the shared settings; the sort is stable."""
+    labels = [architecture.label for architecture in study.architectures]
+
+    def key(point: Point) -> tuple[Any, ...]:
+        label, *shared = _stack_key(point)
+        return labels.index(label), *((value is not None, value or 0) for value in shared)
+
+    return key
+
+
+def _check_sizes(found: list[Point], available: int) -> None:
+    for point in found:
+        if point.data["n_train"] > available:
+            raise InputError(
+                "n_train",
+                str(point.data["n_train"]),
+                f"at most the {available} training examples of {point.data['name']}",
+                "choose fewer",
+            )

@@ -1,0 +1,78 @@
+"""The tables of a study: what was trained, what was measured, and how it was done."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gentheory.errors import InputError
+from gentheory.study.runner import count
+from gentheory.study.store import Store
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that a report needs to know about one study."""
+
+    name: str
+    title: str
+    description: str
+    """What was asked: plain text, paragraphs separated by blank lines."""
+    models: pd.DataFrame
+    """One row a model: its setting, its hyper-parameters, its outcome and its losses."""
+    measures: pd.DataFrame
+    """One row a model and measure: value, stderr, status, reason, warnings, stats (JSON texts)."""
+    curves: pd.DataFrame
+    """One row a model and epoch: the training loss."""
+    provenance: dict[str, Any]
+    """Versions, commit, machine, cores, threads, seed, times, command and counts of models."""
+
+    def wide(self) -> pd.DataFrame:
+        """`models` with two more columns a measure, `<measure>` and `<measure>.stderr`.
+
+        Both are nan where the measure's status is not "ok". Raises `InputError` when a model
+        carries a measure twice, because no one of the two values is the right one.
+        """
+        pairs = list(zip(*(self.measures.loc[:, key] for key in ("model", "measure")), strict=True))
+        if len(set(pairs)) < len(pairs):
+            model, measure = Counter(pairs).most_common(1)[0][0]
+            raise InputError(
+                "tables.measures",
+                f"{measure} twice for model {model}",
+                "one row a model and measure",
+                "drop the repeated rows",
+            )
+        numbers = self.measures.loc[self.measures["status"] == "ok"].set_index("model")
+        columns: dict[str, pd.Series] = {}
+        for name in dict.fromkeys(measure for _, measure in pairs):
+            own = numbers.loc[numbers["measure"] == name].reindex(self.models["model"])
+            for key, suffix in (("value", ""), ("stderr", ".stderr")):
+                columns[f"{name}{suffix}"] = (
+                    own.loc[:, key].astype(float).set_axis(self.models.index)
+                )
+        return pd.concat([self.models, pd.DataFrame(columns, index=self.models.index)], axis=1)
+
+
+def read_tables(store: Store) -> Tables:
+    """The tables of a study's committed shards. Raises `InputError` as `Store.table` does."""
+    runs, counts = store.runs(), count(store)
+    last = runs[-1] if runs else {}
+    return Tables(
+        store.study.name,
+        store.study.title,
+        store.study.description.strip(),
+        store.table("models"),
+        store.table("measures"),
+        store.table("curves"),
+        {
+            **last,
+            "seconds": sum(run["seconds"] or 0.0 for run in runs),
+            "runs": len(runs),
+            "threads": store.study.threads,
+            "seed": store.study.seed,
+            "planned": counts.planned,
+            "done": counts.done,
+            "failed": counts.failed,
+        },
+    )
