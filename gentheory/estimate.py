@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,6 +34,7 @@ class Estimate:
     ) -> "Estimate":
         """Mean of K independent samples, `stderr` = their standard deviation / √K (nan at K = 1).
 
+        >>> import torch
         >>> Estimate.from_samples(torch.tensor([1.0, 2.0, 3.0])).value
         2.0
         """

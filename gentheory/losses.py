@@ -100,6 +100,13 @@ def one_hot(targets: Tensor, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B 
     """Targets as rows of outputs' shape and dtype: classes become unit vectors."""
     if targets.dim() == outputs.dim():
         return targets.to(outputs.dtype)
+    if targets.is_floating_point():
+        raise InputError(
+            "targets",
+            f"real numbers of shape {tuple(targets.shape)}",
+            f"classes [B], or real numbers of the outputs' shape {tuple(outputs.shape)}",
+            "reshape them, as in targets[:, None]",
+        )
     return F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
 
 

@@ -51,7 +51,7 @@ class Layout:
             )
         parts = theta.split(self.sizes, dim=-1)
         return {
-            name: part.reshape(*theta.shape[:-1], *shape)
+            name: part.reshape((*theta.shape[:-1], *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 

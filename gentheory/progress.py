@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def watch(store: Store) -> Iterator[Callable[[Finished], None]]:
+def watch(store: Store) -> Generator[Callable[[Finished], None], None, None]:
     """A bar of models done, rate and time left; a line a shard where there is no terminal."""
     already = sum(store.sizes[shard] for shard in store.done())
     total, start = sum(store.sizes.values()), time.monotonic()
@@ -74,7 +74,7 @@ def watch(store: Store) -> Iterator[Callable[[Finished], None]]:
 
 
 @contextmanager
-def _repeating(action: Callable[[], None]) -> Iterator[None]:
+def _repeating(action: Callable[[], None]) -> Generator[None, None, None]:
     """The action every `_LOOK_EVERY` seconds in the background."""
     over = threading.Event()
 
@@ -92,7 +92,7 @@ def _repeating(action: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(names: Sequence[str]) -> Iterator[Callable[[str], None]]:
+def measuring(names: Sequence[str]) -> Generator[Callable[[str], None], None, None]:
     """A bar over the measures; call what it yields with each name before it runs."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
-import torch
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
@@ -145,7 +144,7 @@ def _guarded(
     strict: bool,
 ) -> Estimate:
     """The estimate, or why there is none."""
-    expected = (ArithmeticError, MemoryError, RuntimeError, torch.linalg.LinAlgError)
+    expected = (ArithmeticError, MemoryError, RuntimeError)  # torch's own errors are the last
     try:
         estimate = function(checkpoint, **options, generator=generator(seed, name))
     except InputError as error:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gentheory.plots.frame import group, numbers, require
-from gentheory.plots.style import INK, MUTED, looks, panels, styled
+from gentheory.plots.style import INK, MUTED, entitle, looks, panels, styled
 
 _KINDS = ("predicted gap", "measure")
 _DIAMOND: dict[str, Any] = {
@@ -45,8 +45,8 @@ def correlation_bars(
     height = 0.28 * len(predictors) + 0.45
     with styled():
         grid = panels(figure, len(groups), columns=columns, width=width, height=height)
-        for axes, (setting, frame) in zip(grid, groups.items(), strict=True):
-            axes.set_title(setting)
+        entitle(grid, groups, margin=1.3)
+        for axes, frame in zip(grid, groups.values(), strict=True):
             _bars(axes, frame, predictors)
         _frame(grid, table, predictors)
         _legend(grid)

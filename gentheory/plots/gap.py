@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gentheory.plots.frame import group, numbers, require
-from gentheory.plots.style import INK, Look, log_axis, looks, panels, remark, styled
+from gentheory.plots.style import INK, Look, entitle, log_axis, looks, panels, remark, styled
 
 Column = NDArray[np.float64]
 
@@ -44,8 +44,8 @@ def gap(
     look = looks(table["architecture"])
     with styled():
         grid = panels(figure, len(points), columns=columns, width=width, height=width / columns)
-        for axes, (setting, frame) in zip(grid, points.items(), strict=True):
-            axes.set_title(setting)
+        entitle(grid, points)
+        for axes, frame in zip(grid, points.values(), strict=True):
             _scatter(axes, frame, measure, shown, look[str(frame["architecture"].iloc[0])])
         kept = shown(x, y)
         _scale(grid, x[kept], y[kept], logarithmic=shown is _positive)

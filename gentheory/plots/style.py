@@ -1,5 +1,6 @@
 """What all figures share: colours and markers, the grid of panels, logarithmic axes."""
 
+import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "gentheory",
 }
+_INCHES_PER_LETTER = 0.078
 # The pink and the yellow of the palette are too pale for thin lines on white.
 _COLOURS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 7, 9)]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -103,6 +105,30 @@ def panels(
     for axes in flat[max(0, count - columns) : count]:
         axes.tick_params(labelbottom=True)
     return flat[:count]
+
+
+def entitle(grid: list[Axes], titles: Iterable[str], *, margin: float = 0.5) -> None:
+    """A title for each panel, broken after commas into as many lines as it needs.
+
+    `margin` are the inches of the figure's width that do not belong to panels.
+    """
+    for axes, title in zip(grid, titles, strict=True):
+        spec, figure = axes.get_subplotspec(), axes.get_figure(root=True)
+        assert spec is not None
+        assert figure is not None
+        inches = (figure.get_figwidth() - margin) / spec.get_gridspec().ncols
+        lines = textwrap.wrap(
+            unbroken(title),
+            max(8, int(inches / _INCHES_PER_LETTER)),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        axes.set_title("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
+
+
+def unbroken(label: str) -> str:
+    """A setting's name with spaces that do not break, but for those after a comma."""
+    return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in label.split(", "))
 
 
 def log_axis(axis: Axis, low: float, high: float) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gentheory.plots.frame import group, numbers, require
-from gentheory.plots.style import MUTED, Look, log_axis, looks, panels, remark, styled
+from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels, remark, styled
 
 Curve = NDArray[np.float64]
 
@@ -39,8 +39,8 @@ def training_curves(
         grid = panels(
             figure, len(architectures), columns=columns, width=width, height=0.85 * width / columns
         )
+        entitle(grid, architectures)
         for axes, (architecture, frame) in zip(grid, architectures.items(), strict=True):
-            axes.set_title(architecture)
             _lines(axes, frame, look[architecture])
         _scale(grid, drawn)
         _label(grid)

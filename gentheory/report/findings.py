@@ -104,21 +104,29 @@ def _tally(rows: dict[str, Row], ahead: str, behind: str) -> list[str]:
 
 
 def _reversals(analysis: Analysis, rows: dict[str, Row]) -> list[str]:
-    """Settings in which TIC ranks the gap backwards beyond doubt, with their training loss."""
-    table = analysis.settings
-    losses = dict(zip(table["setting"], table["train_loss"], strict=True))
-    only = {name: rows[ALL] for name in losses} if len(losses) == 1 else {}
-    cases = [
-        f"{name} (τ = {interval(row, 'kendall')}, median training loss {size(losses[name])})"
+    """Settings in which TIC ranks the gap backwards beyond doubt, and whether they interpolate."""
+    settings = {row["setting"]: row for row in analysis.settings.to_dict(orient="records")}
+    only = {name: rows[ALL] for name in settings} if len(settings) == 1 else {}
+    backward = {
+        name: row
         for name, row in (only or rows).items()
-        if name in losses and row["kendall.high"] < 0
-    ]
-    if not cases:
+        if name in settings and row["kendall.high"] < 0
+    }
+    if not backward:
         return []
-    return [
-        f"its order is reversed in {_and(cases)}: TIC is built from the residuals on the "
-        "training data, so it vanishes with them where these data are interpolated"
+    cases = [
+        f"{name} (τ = {interval(row, 'kendall')}, median training loss "
+        f"{size(settings[name]['train_loss'])}, {settings[name]['fitted'] or 'none'} of "
+        f"{settings[name]['ranked']} models fit all their training data)"
+        for name, row in backward.items()
     ]
+    why = (
+        ": TIC is built from the residuals on the training data, which vanish where a model "
+        "interpolates them"
+        if any(settings[name]["fitted"] for name in backward)
+        else ""
+    )
+    return [f"its order is reversed in {_and(cases)}{why}"]
 
 
 def _without_tic(analysis: Analysis) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from gentheory.plots.style import unbroken
 from gentheory.report.analysis import Analysis
 from gentheory.report.numbers import bounds, size, tau
 
@@ -93,10 +94,11 @@ def setting_grid(analysis: Analysis) -> Grid:
     names = {
         "ranked": "ranked models",
         "excluded": "left out",
+        "fitted": "fit all training data",
         "train_loss": "training loss",
         "test_loss": "test loss",
         "gap": "gap",
-        "gap_stderr": "standard error of the gap",
+        "gap_stderr": "its standard error",
         "train_accuracy": "training accuracy",
         "test_accuracy": "test accuracy",
     }
@@ -131,7 +133,10 @@ def _matrix(
             continue
         head = Cell(predictor, muted=next(iter(own.values())).get("kind") == "baseline")
         rows.append([head, *(_number(own[label], column, settings[label]) for label in settings)])
-    header = [Cell("predictor"), *(Cell(k, (f"{n} models",)) for k, n in settings.items())]
+    header = [
+        Cell("predictor"),
+        *(Cell(unbroken(k), (f"{n} models",)) for k, n in settings.items()),
+    ]
     return Grid(f"{name}-{column}", title, caption, header, rows)
 
 

@@ -7,16 +7,24 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gentheory.report.population import Population
 from gentheory.study.tables import Tables
 
 _MEDIANS = ["train_loss", "test_loss", "gap", "gap_stderr", "train_accuracy", "test_accuracy"]
+_ALL = 1 - 1e-6
+"""An accuracy of 1, stored in single precision or not."""
+
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 def settings(population: Population) -> pd.DataFrame:
-    """One row a setting: `trained`, `ranked`, `excluded` models and the medians of the ranked."""
+    """One row a setting: numbers of models and the medians of those that are ranked.
+
+    Models are `trained`, of which some are `excluded` and the others `ranked`, of which some are
+    `fitted`: they classify all their training data rightly, and interpolate them.
+    """
     trained = Counter(population.models["setting"])
     ranked = population.ranked
     rows: list[dict[str, str | float]] = []
@@ -24,6 +32,7 @@ def settings(population: Population) -> pd.DataFrame:
         kept = ranked.loc[ranked["setting"] == setting]
         row: dict[str, str | float] = {"setting": setting, "trained": trained[setting]}
         row |= {"ranked": len(kept), "excluded": trained[setting] - len(kept)}
+        row["fitted"] = int((_numbers(kept, "train_accuracy") >= _ALL).sum())
         rows.append(row | {name: _median(kept, name) for name in _MEDIANS})
     return pd.DataFrame(rows)
 
@@ -49,10 +58,11 @@ def warnings(tables: Tables) -> pd.DataFrame:
 
     Warnings that differ in their numbers only are one, with an example.
     """
-    columns = (tables.measures[name] for name in ("measure", "warnings"))
+    columns = (tables.measures[name] for name in ("measure", "status", "warnings"))
     rows = (
         (measure, str(warning))
-        for measure, carried in zip(*columns, strict=True)
+        for measure, status, carried in zip(*columns, strict=True)
+        if status == "ok"
         for warning in json.loads(_text(carried) or "[]")
     )
     return _table(rows, ["measure", "warning"])
@@ -79,5 +89,9 @@ def _text(cell: object) -> str:
     return cell if isinstance(cell, str) else ""
 
 
+def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    return np.asarray(frame[name], dtype=float)
+
+
 def _median(frame: pd.DataFrame, name: str) -> float:
-    return float(np.median(np.asarray(frame[name], dtype=float))) if len(frame) else np.nan
+    return float(np.median(_numbers(frame, name))) if len(frame) else np.nan

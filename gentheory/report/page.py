@@ -73,6 +73,7 @@ def render_page(
         tables=tables,
         paragraphs=[text for text in map(str.strip, tables.description.split("\n\n")) if text],
         findings=[_WHOLE.split(finding) for finding in findings],
+        caution=_caution(analysis),
         counts=_counts(analysis),
         pictures=drawn,
         settings=setting_grid(analysis),
@@ -81,6 +82,18 @@ def render_page(
         size=size_grid(analysis),
         missing=_missing(analysis),
         provenance={_words(key): _said(value) for key, value in tables.provenance.items()},
+    )
+
+
+def _caution(analysis: Analysis) -> str:
+    """The most frequent warning about the numbers that the findings rest on; none where clean."""
+    warnings = analysis.warnings.to_dict(orient="records")
+    own = next((row for row in warnings if row["measure"] == analysis.main), None)
+    if own is None:
+        return ""
+    return (
+        f"With caution: {own['models']} of the {len(analysis.population.models)} models carry "
+        f"this warning about their {analysis.main}: {own['warning']}."
     )
 
 

@@ -133,7 +133,7 @@ def _order(models: pd.DataFrame) -> list[int]:
 def _exclusions(models: pd.DataFrame) -> list[str]:
     finite = [bool(np.isfinite(row).all()) for row in np.asarray(models[_LOSSES], dtype=float)]
     return [
-        "" if is_finite else "loss not finite"
+        "diverged" if outcome == "diverged" else "" if is_finite else "loss not finite"
         for outcome, is_finite in zip(models["outcome"], finite, strict=True)
     ]
 

@@ -99,8 +99,9 @@ def draw_counts(clusters: NDArray[np.intp], num_resamples: int, *, seed: int) ->
     generator = np.random.default_rng(seed)
     step = max(1, _MAX_COUNTS // len(clusters))
     for start in range(0, num_resamples, step):
-        counts = np.empty((min(step, num_resamples - start), len(clusters)))
-        for row in counts:
-            drawn = generator.integers(num_clusters, size=num_clusters)
-            row[:] = np.bincount(drawn, minlength=num_clusters)[clusters]
-        yield counts
+        rows = min(step, num_resamples - start)
+        drawn = generator.integers(num_clusters, size=(rows, num_clusters))
+        # One count over all rows at once: row k's clusters are numbered from k · G on.
+        numbered = drawn + num_clusters * np.arange(rows)[:, None]
+        counts = np.bincount(numbered.ravel(), minlength=rows * num_clusters)
+        yield counts.reshape(rows, num_clusters)[:, clusters].astype(float)

@@ -59,7 +59,7 @@ def run(
 def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Finished]:
     """A worker is one process with one task at a time; a killed one is replaced and its shard
     tried again, until a shard has cost three workers."""
-    import dask
+    import dask.config
     from distributed import Client, KilledWorker, LocalCluster, as_completed
 
     threads = shards[0].threads
@@ -78,7 +78,9 @@ def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Fin
             threads_per_worker=1,
             processes=True,
             memory_limit=0,
-            dashboard_address=None,
+            # Any free port: two runs on one machine must not quarrel over the usual one.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             local_directory=scratch,
             silence_logs=50,
         ) as cluster,

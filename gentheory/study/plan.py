@@ -92,7 +92,7 @@ def points(study: Study) -> list[Point]:
     found: list[Point] = []
     for architecture, axes in itertools.product(study.architectures, _combinations(study)):
         for draw, drawn in _drawn(study):
-            settings = study.training.model_dump() | axes | drawn
+            settings: dict[str, Any] = study.training.model_dump() | axes | drawn
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             recipe = Recipe(
@@ -110,10 +110,11 @@ def points(study: Study) -> list[Point]:
 
 def _model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """The builder's arguments, tried once: a study must not start with what cannot be built."""
-    arguments = {"shape": list(shape), "num_classes": classes, "options": architecture.options}
     try:
         with torch.device("meta"):
-            module = models.build(architecture.model, **{**arguments, "shape": shape})
+            module = models.build(
+                architecture.model, shape=shape, num_classes=classes, options=architecture.options
+            )
     except InputError as error:
         raise InputError(
             f"architectures.{architecture.label}: {error.place}",
@@ -128,7 +129,13 @@ def _model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> 
             "options that the model takes",
             "correct them",
         ) from None
-    return {"name": architecture.model, **arguments, "num_params": Layout.of(module).size}
+    return {
+        "name": architecture.model,
+        "shape": list(shape),
+        "num_classes": classes,
+        "options": architecture.options,
+        "num_params": Layout.of(module).size,
+    }
 
 
 def _combinations(study: Study) -> Iterator[dict[str, Any]]:
@@ -138,7 +145,7 @@ def _combinations(study: Study) -> Iterator[dict[str, Any]]:
 
 
 def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
-    """The random settings by number; each axis has its own stream, so that adding one keeps them."""
+    """The random settings by number; an axis has its own stream, so that adding one keeps them."""
     if study.draws is None:
         return [(None, {})]
     columns: dict[str, list[float]] = {}

@@ -68,9 +68,11 @@ def run(
         "shards": len(missing),
         "seconds": None,
     }
-    with full_disk(store.path):
+    with (
+        full_disk(store.path),
+        closing(engine.run(engine_name, store.path, missing, workers=workers)) as finished,
+    ):
         store.note_run(name, record)
-    with closing(engine.run(engine_name, store.path, missing, workers=workers)) as finished:
         for item in finished:
             if item.fatal:
                 raise DiskFullError(store.path)
@@ -78,5 +80,5 @@ def run(
                 store.fail(item.shard, item.reason)
             if on_shard is not None:
                 on_shard(item)
-    store.note_run(name, {**record, "seconds": time.monotonic() - start})
+        store.note_run(name, {**record, "seconds": time.monotonic() - start})
     return count(store)

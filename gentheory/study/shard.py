@@ -69,8 +69,13 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def run_shard(store: Store, shard: Shard) -> None:
-    """Train and measure the shard, and commit it. A model that diverges or a measure that fails
-    is a row with its reason; only what stops the whole shard raises."""
+    """Train and measure the shard, and commit it, unless another runner has done so by now.
+
+    A model that diverges or a measure that fails is a row with its reason; only what stops the
+    whole shard raises.
+    """
+    if store.is_done(shard.id):
+        return
     torch.set_num_threads(shard.threads)
     with store.writing(shard.id) as folder:
         work(shard, folder, _reporter(folder))

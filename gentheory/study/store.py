@@ -75,6 +75,8 @@ class Store:
     def create(cls, path: Path, study: Study) -> "Store":
         """The folder of this study, new or begun. Raises `InputError` if another study is there."""
         description = path / "study.json"
+        # Looked at first: another runner may be writing the description of this very study.
+        foreign = not path.is_dir() or not all(map(_of_description, path.iterdir()))
         if description.exists():
             found = cls.open(path)
             if found.study != study:
@@ -85,7 +87,7 @@ class Store:
                     "choose another --out, or delete the folder if its models are not needed",
                 )
             return found
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and foreign:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
@@ -101,7 +103,8 @@ class Store:
         """The study in this folder. Raises `InputError` if there is none."""
         description = path / "study.json"
         record = read_json(description)
-        if record is None or record.get("format") != FORMAT:
+        whole = record is not None and record.keys() >= {"study", "shards"}
+        if record is None or record.get("format") != FORMAT or not whole:
             raise InputError(
                 str(path),
                 "no study.json" if not description.exists() else "a damaged study.json",
@@ -113,10 +116,9 @@ class Store:
     def is_done(self, shard: str) -> bool:
         """Whether the shard is committed and its files have the sizes they were written with."""
         folder = self.path / "shards" / shard
-        record = read_json(folder / "shard.json")
-        if record is None:
+        sizes = (read_json(folder / "shard.json") or {}).get("sizes")
+        if not isinstance(sizes, dict):
             return False
-        sizes: dict[str, int] = record["sizes"]
         return all(_size(folder / name) == size for name, size in sizes.items())
 
     def done(self) -> list[str]:
@@ -147,8 +149,7 @@ class Store:
         try:
             with full_disk(self.path):
                 folder.mkdir(parents=True)
-                owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-                write_json(folder / "owner.json", owner)
+                write_json(folder / "owner.json", _owner())
                 yield folder
                 self._commit(shard, folder)
         finally:
@@ -288,18 +289,39 @@ def full_disk(path: Path) -> Generator[None, None, None]:
         raise
 
 
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"pid": pid, "host": socket.gethostname(), "born": _born(pid), "started": time.time()}
+
+
 def _alive(folder: Path, owner: Mapping[str, Any]) -> bool:
     """Whether the owner still runs: asked of the kernel here, judged by its last word elsewhere."""
     if owner.get("host") == socket.gethostname():
         try:
-            os.kill(int(owner["pid"]), 0)
+            os.kill(owner["pid"], 0)
         except ProcessLookupError:
             return False
         except PermissionError:
-            return True
-        return True
+            pass
+        return _born(owner["pid"]) == owner.get("born", "")
     last = max((_modified(file) for file in folder.glob("*.json")), default=_modified(folder))
     return time.time() - last < OWNER_SILENT_AFTER
+
+
+def _born(pid: int) -> str:
+    """When the process was started, in the kernel's ticks: its number may be given to another.
+
+    Empty for a process that is over, and where the kernel does not tell.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in "XZ" else fields[18]
+
+
+def _of_description(file: Path) -> bool:
+    return file.name.startswith("study.json")
 
 
 def _modified(path: Path) -> float:

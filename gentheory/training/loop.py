@@ -63,44 +63,69 @@ def train(
     shared between models, and one that diverges or reaches its target leaves the computation.
     `progress` is called after each epoch with the share of epochs done.
     """
-    step = _stacked_gradient(module, loss)
+    gradient = _stacked_gradient(module, loss)
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
-    buffer, steps = torch.zeros_like(theta), torch.zeros(len(theta), dtype=torch.int64)
-    time = torch.zeros(len(theta), dtype=torch.float64)
+    buffer = torch.zeros_like(theta)
     outcomes: list[Outcome | None] = [None] * len(theta)
+    steps = torch.zeros(len(theta), dtype=torch.int64)
+    time = torch.zeros(len(theta), dtype=torch.float64)
     curve = torch.full((plan.epochs + 1, len(theta)), torch.nan, dtype=torch.float64)
     curve[0] = _mean_losses(module, loss, theta, data)
-    per_epoch = math.ceil(len(data) / plan.batch_size)
-    for epoch in range(plan.epochs):
+    factors = _factors(plan, plan.epochs * math.ceil(len(data) / plan.batch_size))
+    for epoch, in_epoch in enumerate(factors.chunk(plan.epochs)):
         rows = torch.tensor([m for m, outcome in enumerate(outcomes) if outcome is None])
         if not len(rows):
             break
-        some_theta, some_buffer, some = theta[rows], buffer[rows], optimizer.take(rows)
-        order = torch.stack([torch.randperm(len(data), generator=orders[m]) for m in rows])
-        for number, index in enumerate(order.to(theta.device).split(plan.batch_size, dim=1)):
-            factor = _factor(plan, epoch * per_epoch + number, plan.epochs * per_epoch)
-            rate = factor * plan.learning_rate[rows].to(theta)[:, None]
-            inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
-            gradient = step(some_theta, inputs, targets)
-            some_theta, some_buffer = some.step(some_theta, some_buffer, gradient, rate)
-            effective = plan.learning_rate[rows].double() / (1 - plan.momentum[rows].double())
-            time[rows] += factor * effective
-        steps[rows] += per_epoch
-        after = _mean_losses(module, loss, some_theta, data)
-        bound = DIVERGED_ABOVE * curve[0, rows]
-        good = after.isfinite() & (after <= bound) & some_theta.isfinite().all(1).cpu()
-        curve[epoch + 1, rows] = torch.where(good, after, torch.nan)
-        theta = theta.index_copy(0, rows[good], some_theta[good])
-        buffer = buffer.index_copy(0, rows[good], some_buffer[good])
-        for m, fine, value in zip(rows.tolist(), good.tolist(), after.tolist(), strict=True):
-            if not fine:
-                outcomes[m] = "diverged"
-            elif plan.stop_at_loss is not None and value <= plan.stop_at_loss:
-                outcomes[m] = "target"
+        order = torch.stack([torch.randperm(len(data), generator=orders[int(m)]) for m in rows])
+        here = rows.to(theta.device)
+        after, after_buffer = _epoch(
+            gradient,
+            optimizer.take(here),
+            (theta[here], buffer[here]),
+            data,
+            order.to(theta.device).split(plan.batch_size, dim=1),
+            in_epoch[:, None] * plan.learning_rate[rows],
+        )
+        steps[rows] += len(in_epoch)
+        effective = plan.learning_rate[rows].double() / (1 - plan.momentum[rows].double())
+        time[rows] += in_epoch.sum() * effective
+        losses = _mean_losses(module, loss, after, data)
+        good = losses.isfinite() & (losses <= DIVERGED_ABOVE * curve[0, rows])
+        good &= after.isfinite().all(1).cpu()
+        curve[epoch + 1, rows] = torch.where(good, losses, torch.nan)
+        kept = good.to(theta.device)
+        theta = theta.index_copy(0, here[kept], after[kept])
+        buffer = buffer.index_copy(0, here[kept], after_buffer[kept])
+        for m, fine, value in zip(rows.tolist(), good.tolist(), losses.tolist(), strict=True):
+            outcomes[m] = _outcome(plan, fine, value)
         if progress is not None:
             progress((epoch + 1) / plan.epochs)
-    final = tuple(outcome or "finished" for outcome in outcomes)
-    return Trained(theta, final, steps, time, curve)
+    final: list[Outcome] = [outcome or "finished" for outcome in outcomes]
+    return Trained(theta, tuple(final), steps, time, curve)
+
+
+def _epoch(
+    gradient: Callable[..., Float[Tensor, "M P"]],
+    optimizer: SGD,
+    state: tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]],
+    data: Split,
+    batches: Sequence[Int[Tensor, "M B"]],
+    rates: Float[Tensor, "T M"],
+) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]]:
+    """(theta, buffer) after one step a batch, each model at its own rate."""
+    theta, buffer = state
+    for index, rate in zip(batches, rates.to(theta), strict=True):
+        inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
+        found = gradient(theta, inputs, targets)
+        theta, buffer = optimizer.step(theta, buffer, found, rate[:, None])
+    return theta, buffer
+
+
+def _outcome(plan: Plan, fine: bool, loss: float) -> Outcome | None:
+    """What has become of a model after an epoch; None while it goes on."""
+    if not fine:
+        return "diverged"
+    return "target" if plan.stop_at_loss is not None and loss <= plan.stop_at_loss else None
 
 
 def _stacked_gradient(module: nn.Module, loss: Loss) -> Callable[..., Float[Tensor, "M P"]]:
@@ -120,8 +145,8 @@ def _mean_losses(
     return example_losses(module, loss, theta, data.inputs, data.targets)[0].mean(1).cpu()
 
 
-def _factor(plan: Plan, step: int, total: int) -> float:
-    """What the schedule makes of the learning rate at this step of `total`."""
+def _factors(plan: Plan, total: int) -> Float[Tensor, " T"]:
+    """What the schedule makes of the learning rate at each of all steps."""
     if plan.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / total))
-    return 1.0
+        return 0.5 * (1 + torch.cos(math.pi * torch.arange(total, dtype=torch.float64) / total))
+    return torch.ones(total, dtype=torch.float64)

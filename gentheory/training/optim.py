@@ -10,7 +10,7 @@ from torch import Tensor
 class SGD:
     """Stochastic gradient descent as `torch.optim.SGD`: coupled weight decay, heavy-ball momentum.
 
-    g ← g + weight_decay · θ,  b ← momentum · b + g,  θ ← θ − learning_rate · b, with b = 0 at first.
+    g ← g + weight_decay · θ,  b ← momentum · b + g,  θ ← θ − learning_rate · b;  b starts at 0.
     """
 
     momentum: Float[Tensor, "M 1"]

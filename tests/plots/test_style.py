@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gentheory.plots.style import log_axis, looks, panels
+from gentheory.plots.style import entitle, log_axis, looks, panels
 
 
 def test_looks_are_all_different_and_differ_without_colour():
@@ -40,3 +40,18 @@ def test_logarithmic_axes_have_between_two_and_eight_ticks(decades):
     visible = [tick for tick in ticks if low <= tick <= high]
     assert 2 <= len(visible) <= 8
     assert np.unique(visible).size == len(visible)
+
+
+def test_titles_break_into_lines_where_panels_are_narrow():
+    title = "6-NN with skips, n 1000, noise 0.2"
+    heights = []
+    for width in (3.9, 12.0):
+        grid = panels(None, 2, columns=2, width=width, height=2)
+        entitle(grid, [title, title])
+        assert grid[0].get_title().replace("\n", " ") == title
+        heights.append(grid[0].get_title().count("\n"))
+        boxes = [axes.title.get_window_extent() for axes in grid]
+        assert not boxes[0].overlaps(boxes[1])
+        lines = grid[0].get_title().split("\n")
+        assert all(line.endswith(",") for line in lines[:-1])
+    assert heights == [1, 0]

@@ -43,6 +43,8 @@ def test_the_page_in_a_window(browser, study, tmp_path, width, scheme):
     assert len(widths) == 3
     assert all(natural > 0 for natural in widths)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cards = "[...document.querySelectorAll('.card')]"
+    assert page.evaluate(f"{cards}.every(card => card.scrollWidth <= card.clientWidth)")
     for sentence in report.findings:
         item = page.get_by_role("listitem").filter(has_text=sentence)
         assert item.count() == 1

@@ -51,7 +51,9 @@ def test_a_better_baseline_puts_tic_behind(make_models, make_tables):
 def two_settings(make_models, make_tables, factors):
     """TIC is the gap in the first setting and runs against it in the second."""
     first = make_models(20, seed=1, architecture="3-LNN")
-    second = make_models(20, seed=2, train_loss=np.linspace(0.003, 0.005, 20))
+    accuracy = 15 * [1.0] + 5 * [0.99]
+    losses = np.linspace(0.003, 0.005, 20)
+    second = make_models(20, seed=2, train_loss=losses, train_accuracy=accuracy)
     tic = np.concatenate([factors[0] * first["gap"], factors[1] / second["gap"]])
     return make_tables(pd.concat([first, second], ignore_index=True), {"tic.exact": tic})
 
@@ -59,8 +61,8 @@ def two_settings(make_models, make_tables, factors):
 def test_a_reversed_setting_is_named_with_its_training_loss(make_models, make_tables):
     gap, _, size = findings(two_settings(make_models, make_tables, (0.5, 0.01)), **FAST)
     assert (
-        "its order is reversed in 3-NN (τ = −1.00 [−1.00, −1.00], median training loss 0.0040): "
-        "TIC is built from the residuals"
+        "its order is reversed in 3-NN (τ = −1.00 [−1.00, −1.00], median training loss 0.0040, "
+        "15 of 20 models fit all their training data): TIC is built from the residuals"
     ) in gap
     assert "reversed in 3-LNN" not in gap
     assert re.search(r"within the 2 settings .* baseline of the setting in 1 and behind in 1", gap)
@@ -71,6 +73,7 @@ def test_a_single_reversed_setting_is_named_too(make_models, make_tables):
     models = make_models(20)
     gap, _, _ = findings(make_tables(models, {"tic.exact": 1 / models["gap"]}), **FAST)
     assert "its order is reversed in 3-NN (τ = −1.00" in gap
+    assert gap.endswith("none of 20 models fit all their training data).")
     assert "within the" not in gap
 
 

@@ -38,6 +38,12 @@ def test_warnings_that_differ_in_numbers_are_one_with_an_example(study):
     assert warnings(study).to_numpy().tolist() == expected
 
 
+def test_warnings_of_what_has_no_number_do_not_count(make_models, make_tables):
+    cells = {"status": "failed", "warnings": ["it may mislead"]}
+    tables = make_tables(make_models(2), {"tic.exact": [1.0, 2.0]}, row0=cells)
+    assert warnings(tables).empty
+
+
 def test_missing_reasons_and_warnings_are_no_error(make_models, make_tables):
     models = make_models(2)
     cells = {"status": "failed", "reason": None, "warnings": []}

@@ -103,6 +103,15 @@ def test_findings_and_description_are_on_the_page(written, study):
     assert "e.g. the gradient norm is 0.1" in written.text
 
 
+def test_a_warning_about_the_main_measure_stands_beside_the_findings(study, written, tmp_path):
+    assert "With caution" not in written.text
+    rows = study.measures.index[study.measures["measure"] == "tic.exact"][:3]
+    study.measures.loc[rows, "warnings"] = '["not at a minimum"]'
+    page = Page(write_report(study, tmp_path, **FAST).path.read_text("utf-8"))
+    words = "3 of the 25 models carry this warning about their tic.exact: not at a minimum."
+    assert page.text.index(words) < page.text.index("How to read this")
+
+
 def test_every_linked_file_is_there(written, folder):
     links = [tag["href"] for tag in written.all("a") if tag["href"][0] != "#"]
     assert {"results.json", "figures/gap.svg", "figures/training_curves.png"} <= set(links)
