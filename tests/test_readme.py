@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
@@ -12,30 +11,30 @@ from gentheory.measures import names
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_lines_of_python_measure_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_of_python_measure_a_model_of_ones_own(capsys):
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert block is not None
     random = torch.Generator().manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 3))
     inputs = torch.randn(40, 5, generator=random)
     targets = torch.randint(3, (40,), generator=random)
-    scope: dict[str, object] = {"model": model, "train_data": (inputs, targets)}
+    scope = {"model": model, "train_data": (inputs, targets)}
     exec(block[1], scope)
     printed = capsys.readouterr().out
     assert "tic.trace_ratio" in printed
     assert "spectra.top" in printed
-    estimate = scope["result"]["tic.diagonal"]  # type: ignore[index]
+    estimate = scope["result"]["tic.diagonal"]
     assert estimate.status == "ok"
     assert estimate.value > 0
     assert f"{estimate.value}" in printed
 
 
-def test_the_table_names_every_measure() -> None:
+def test_the_table_names_every_measure():
     table = README[README.index("| measure | what |") : README.index("`gentheory measures` lists")]
     assert sorted(re.findall(r"`(\w+\.\w+)`", table)) == names()
 
 
-def test_the_first_lines_are_the_two_commands() -> None:
+def test_the_first_lines_are_the_two_commands():
     commands = re.search(r"```\n(.*?)```", README, re.DOTALL)
     assert commands is not None
     assert re.findall(r"^make (\w+)", commands[1], re.MULTILINE) == ["demo", "test"]

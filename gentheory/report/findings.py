@@ -45,12 +45,11 @@ def _gap_rank(analysis: Analysis, main: str) -> str:
     if overall["note"]:
         return f"{main} cannot be ranked against the gap: {_obstacle(overall)}."
     parts = [
-        f"Over {overall['count']} models {main} ranks the gap with Kendall τ = "
-        f"{interval(overall, 'kendall')}, {standing(overall)} the better trivial baseline, "
-        f"{overall['rival']}, with {interval(overall, 'rival_tau')} "
-        f"(paired difference {interval(overall, 'lead')})",
-        f"given the training loss its partial τ is {interval(overall, 'partial_kendall')}",
-        *_tally(rows, "ahead of the better baseline of the setting", "behind"),
+        f"{main} ranks the gap of {overall['count']} models with Kendall τ = "
+        f"{interval(overall, 'kendall')}, {standing(overall)} the better trivial baseline "
+        f"({overall['rival']}, {interval(overall, 'rival_tau')}), and with a partial τ of "
+        f"{interval(overall, 'partial_kendall')} given the training loss",
+        *_tally(rows, "ahead of their better baseline", "behind"),
         *_reversals(analysis, rows),
     ]
     return "; ".join(parts) + "."
@@ -65,9 +64,8 @@ def _loss_rank(analysis: Analysis, main: str) -> str:
     parts = [
         f"Training loss plus {main} ranks the test loss "
         f"{better.get(standing(overall), 'no better than')} the training loss alone: Kendall "
-        f"τ = {interval(overall, 'kendall')} against {interval(overall, 'rival_tau')} "
-        f"(paired difference {interval(overall, 'lead')})",
-        *_tally(rows, "better than the training loss alone", "worse"),
+        f"τ = {interval(overall, 'kendall')} against {interval(overall, 'rival_tau')}",
+        *_tally(rows, "better", "worse"),
     ]
     return "; ".join(parts) + "."
 
@@ -96,10 +94,8 @@ def _tally(rows: dict[str, Row], ahead: str, behind: str) -> list[str]:
     if not stands:
         return []
     counts = [str(stands.count(stand) or "none") for stand in ("ahead of", "behind")]
-    settings = f"{len(stands)} settings" if len(stands) > 1 else "one setting"
     return [
-        f"within the {settings} with enough models it is {ahead} in {counts[0]} and {behind} "
-        f"in {counts[1]}"
+        f"within settings it is {ahead} in {counts[0]} of {len(stands)} and {behind} in {counts[1]}"
     ]
 
 
@@ -114,19 +110,17 @@ def _reversals(analysis: Analysis, rows: dict[str, Row]) -> list[str]:
     }
     if not backward:
         return []
-    cases = [
-        f"{name} (τ = {interval(row, 'kendall')}, median training loss "
-        f"{size(settings[name]['train_loss'])}, {settings[name]['fitted'] or 'none'} of "
-        f"{settings[name]['ranked']} models fit all their training data)"
-        for name, row in backward.items()
-    ]
+    cases = [f"{name} (τ = {tau(row['kendall'])})" for name, row in backward.items()]
+    fitted, ranked = (
+        sum(settings[name][count] for name in backward) for count in ("fitted", "ranked")
+    )
     why = (
-        ": TIC is built from the residuals on the training data, which vanish where a model "
-        "interpolates them"
-        if any(settings[name]["fitted"] for name in backward)
+        f", where {fitted} of {ranked} models fit all their training data and leave TIC no "
+        "residuals to be built from"
+        if fitted
         else ""
     )
-    return [f"its order is reversed in {_and(cases)}{why}"]
+    return [f"it ranks backwards in {_and(cases)}{why}"]
 
 
 def _without_tic(analysis: Analysis) -> list[str]:
