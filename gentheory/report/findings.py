@@ -8,6 +8,7 @@ from gentheory.report.analysis import Analysis, analyse
 from gentheory.report.numbers import interval, size, tau
 from gentheory.report.population import ALL, MIN_MODELS
 from gentheory.report.ranking import GAP_BASELINES, TRAINING_LOSS, criterion
+from gentheory.stats import kendall
 from gentheory.study.tables import Tables
 
 Row = dict[str, Any]
@@ -50,7 +51,7 @@ def _gap_rank(analysis: Analysis, main: str) -> str:
         f"({overall['rival']}, {interval(overall, 'rival_tau')}), and with a partial τ of "
         f"{interval(overall, 'partial_kendall')} given the training loss",
         *_tally(rows, "ahead of their better baseline", "behind"),
-        *_reversals(analysis, rows),
+        *_reversals(analysis, main, rows),
     ]
     return "; ".join(parts) + "."
 
@@ -99,28 +100,31 @@ def _tally(rows: dict[str, Row], ahead: str, behind: str) -> list[str]:
     ]
 
 
-def _reversals(analysis: Analysis, rows: dict[str, Row]) -> list[str]:
-    """Settings in which TIC ranks the gap backwards beyond doubt, and whether they interpolate."""
-    settings = {row["setting"]: row for row in analysis.settings.to_dict(orient="records")}
-    only = {name: rows[ALL] for name in settings} if len(settings) == 1 else {}
-    backward = {
-        name: row
-        for name, row in (only or rows).items()
-        if name in settings and row["kendall.high"] < 0
-    }
+def _reversals(analysis: Analysis, main: str, rows: dict[str, Row]) -> list[str]:
+    """Settings in which TIC ranks the gap backwards beyond doubt, and what it follows there."""
+    frames = dict(analysis.population.groups())
+    within = [name for name in frames if name != ALL] or [ALL]
+    backward = [name for name in within if rows[name]["kendall.high"] < 0]
     if not backward:
         return []
-    cases = [f"{name} (τ = {tau(row['kendall'])})" for name, row in backward.items()]
-    fitted, ranked = (
-        sum(settings[name][count] for name in backward) for count in ("fitted", "ranked")
-    )
+    only = analysis.population.settings[0]
+    cases = [
+        f"{only if name == ALL else name} (τ = {tau(rows[name]['kendall'])})" for name in backward
+    ]
+    known = [frames[name].dropna(subset=[main]) for name in backward]
+    losses = [kendall(frame[main], frame["train_loss"]) for frame in known]
+    follows = f" (τ with it {_span(losses)})" if min(losses) > 0 else ""
     why = (
-        f", where {fitted} of {ranked} models fit all their training data and leave TIC no "
-        "residuals to be built from"
-        if fitted
+        ", where it falls with the training loss, as the residuals it is built from vanish"
+        if follows
         else ""
     )
-    return [f"it ranks backwards in {_and(cases)}{why}"]
+    return [f"it ranks backwards in {_and(cases)}{why}{follows}"]
+
+
+def _span(values: list[float]) -> str:
+    low, high = tau(min(values)), tau(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _without_tic(analysis: Analysis) -> list[str]:
