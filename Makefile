@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(BIN)/gentheory report runs/quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -123,10 +124,13 @@ def _state_dict(path: Path) -> Any:
         raise InputError(str(path), "no such file", "a file of weights", "check the path") from None
     except Exception as error:
         # torch.load raises whatever the damaged or hostile file makes it stumble over.
-        unsafe = "weights_only" in str(error) or "Unsupported" in str(error)
+        found = f"a damaged file ({_brief(error)})"
+        if isinstance(error, UnpicklingError):
+            code = "GLOBAL" in str(error)  # what it calls a function or class to be run
+            found = "a pickle that would run code" if code else "bytes that are no weights"
         raise InputError(
             str(path),
-            "a pickle that would run code" if unsafe else f"a damaged file ({_brief(error)})",
+            found,
             "a state dict of tensors",
             "save model.state_dict() with torch.save or safetensors, and copy it whole",
         ) from error

@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -25,8 +25,17 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        typer.echo(f"gentheory: {error}", err=True)
-        sys.exit(2)
+        _refuse(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cure = "check the path and who may write there"
+        _refuse(InputError(str(error.filename), str(error.strerror), "a usable path", cure))
+
+
+def _refuse(error: ValueError) -> NoReturn:
+    typer.echo(f"gentheory: {error}", err=True)
+    sys.exit(2)
 
 
 @app.command()
@@ -39,8 +48,10 @@ def run(
     """Train and measure the models of a study that are not done yet."""
     from gentheory.progress import watch
     from gentheory.study import runner, spec
+    from gentheory.study.engine import check
     from gentheory.study.store import Store
 
+    check(engine)
     wanted = spec.read(study)
     store = Store.create(out or Path("runs") / wanted.name, wanted)
     command = " ".join(["gentheory", *sys.argv[1:]])
@@ -76,12 +87,15 @@ def status(folder: Folder) -> None:
     typer.echo(f"{store.study.name}: {counts.planned} models in {len(store.sizes)} shards")
     for label in ("done", "running", "waiting", "failed"):
         typer.echo(f"  {label:8}{getattr(counts, label):7}")
-    for item in store.inflight():
+    flying = [item for item in store.inflight() if item.alive or not store.is_done(item.shard)]
+    for item in flying:
         state = "running" if item.alive else "stopped before its end, will be done again"
         where = f"process {item.owner.get('pid')} on {item.owner.get('host')}"
         typer.echo(f"shard {item.shard}: {state} ({where})")
+    again = {item.shard for item in flying if item.alive}
     for shard, reason in store.failures().items():
-        typer.echo(f"shard {shard}: failed: {reason}")
+        if shard not in again:
+            typer.echo(f"shard {shard}: failed: {reason}")
 
 
 @app.command()
@@ -121,10 +135,13 @@ def measure(
     model: Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its state dict.")] = None,
     data: Annotated[str | None, typer.Option(help="Your data: pkg.mod:dataset.")] = None,
-    loss: Annotated[str, typer.Option(help="cross_entropy, mse or pkg.mod:function.")] = (
-        "cross_entropy"
-    ),
-    weight_decay: Annotated[float, typer.Option(help="That your model was trained with.")] = 0.0,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="cross_entropy, the default; mse; or pkg.mod:function."),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="That your model was trained with; 0 unless given.")
+    ] = None,
     option: Annotated[
         list[str], typer.Option("--option", "-o", help="MEASURE.OPTION=VALUE; repeat.")
     ] = [],  # noqa: B006
@@ -148,11 +165,13 @@ def measure(
             "one of the two",
             "give FILE.safetensors, or --model with --data",
         )
-    subject = (
-        _own_model(model, weights, data, loss, weight_decay, dtype)
-        if model is not None
-        else _stored(str(checkpoint), data, dtype)
-    )
+    if json_file is not None and not json_file.parent.is_dir():
+        raise InputError("--json", str(json_file), "a file in an existing folder", "make it first")
+    if model is not None:
+        subject = _own_model(model, weights, data, loss, weight_decay, dtype)
+    else:
+        held = {"--weights": weights, "--loss": loss, "--weight-decay": weight_decay}
+        subject = _stored(str(checkpoint), data, dtype, held)
     with measuring(names) as progress:
         results = families.measure(
             subject, names, seed=seed, options=_options(option), progress=progress
@@ -165,21 +184,34 @@ def measure(
             json_file.write_text(results.to_json() + "\n")
 
 
-def _stored(address: str, data: str | None, dtype: str) -> Any:
+def _stored(address: str, data: str | None, dtype: str, held: dict[str, Any]) -> Any:
+    """The checkpoint at FILE or FILE@N; `held` is what it holds and nobody may give again."""
     from gentheory import checkpoint
     from gentheory.errors import InputError
 
+    for flag, value in held.items():
+        if value is not None:
+            raise InputError(
+                flag, str(value), "nothing, as a checkpoint holds its own", "leave it out"
+            )
     path, at, index = address.rpartition("@")
-    if at and not index.isdigit():
+    if at and not index.isdecimal():
         raise InputError(address, f"index {index!r}", "a number after the @", "give FILE@0")
     other = None if data is None else _named(data, "--data")
-    return checkpoint.load(
+    found = checkpoint.load(
         path if at else address, int(index) if at else 0, data=other, dtype=_dtype(dtype)
     )
+    found.risk.check()
+    return found
 
 
 def _own_model(
-    model: str, weights: Path | None, data: str | None, loss: str, weight_decay: float, dtype: str
+    model: str,
+    weights: Path | None,
+    data: str | None,
+    loss: str | None,
+    weight_decay: float | None,
+    dtype: str,
 ) -> Any:
     from torch import nn
 
@@ -196,28 +228,33 @@ def _own_model(
         raise InputError("--data", "nothing", "pkg.mod:dataset", "name the training data")
     if weights is not None:
         load_weights(module, weights)
-    criterion = _named(loss, "--loss", call=False) if ":" in loss else loss
-    examples = _named(data, "--data")
-    return EmpiricalRisk(
-        module, criterion, examples, weight_decay=weight_decay, dtype=_dtype(dtype)
+    criterion = _named(loss, "--loss", call=False) if loss and ":" in loss else loss
+    risk = EmpiricalRisk(
+        module,
+        criterion or "cross_entropy",
+        _named(data, "--data"),
+        weight_decay=weight_decay or 0.0,
+        dtype=_dtype(dtype),
     )
+    risk.check()
+    return risk
 
 
 def _named(address: str, flag: str, *, call: bool = True) -> Any:
     """The object at pkg.mod:attribute; a function or class is called for what it returns."""
     from gentheory.errors import InputError
 
-    module, colon, attribute = address.partition(":")
+    module, _, attribute = address.partition(":")
+    if not module or not attribute:
+        raise InputError(f"{flag} {address}", "half an address", "pkg.mod:name", "write both parts")
     # A script of the user's lies in the folder where the command was typed.
     sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module), attribute) if colon else None
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{flag} {address}", str(error), "pkg.mod:name", "correct it") from None
     finally:
         sys.path.remove("")
-    if found is None:
-        raise InputError(f"{flag} {address}", "no colon", "pkg.mod:name", "write module:name")
     from torch import nn
 
     return found() if call and callable(found) and not isinstance(found, nn.Module) else found

@@ -39,6 +39,12 @@ class Loss:
 
         return torch.func.vmap(torch.func.hessian(one))(outputs, targets)
 
+    def check(self, targets: Tensor, num_outputs: int, *, start: int = 0) -> None:
+        """Raise `InputError` for a target that this loss cannot take; `start` counts from there.
+
+        A callable knows its own targets: none is refused.
+        """
+
     def fisher(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C C"]:
         """E[r rᵀ] over targets drawn from the model itself."""
         raise self._no_likelihood()
@@ -57,20 +63,28 @@ class Loss:
 
 
 class _CrossEntropy(Loss):
-    """Softmax cross-entropy; targets are classes [B] or probabilities [B, C]."""
+    """Softmax cross-entropy; targets are classes [B] or probabilities [B, C].
+
+    In float64 for outputs of any dtype: where the data are fitted, p - y and the determinant of
+    diag(p) - p pᵀ have no digits left in float32.
+    """
+
+    def check(self, targets: Tensor, num_outputs: int, *, start: int = 0) -> None:
+        _check_targets(targets, num_outputs, start)
 
     def gradient(self, outputs: Float[Tensor, "B C"], targets: Tensor) -> Float[Tensor, "B C"]:
+        outputs = outputs.double()
         wanted = one_hot(targets, outputs)
         return outputs.softmax(-1) * wanted.sum(-1, keepdim=True) - wanted
 
     def hessian(self, outputs: Float[Tensor, "B C"], targets: Tensor) -> Float[Tensor, "B C C"]:
-        p = outputs.softmax(-1)
-        mass = one_hot(targets, outputs).sum(-1)[:, None, None]
+        p = outputs.double().softmax(-1)
+        mass = one_hot(targets, outputs.double()).sum(-1)[:, None, None]
         return mass * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
 
     def fisher(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C C"]:
         # Summed over the classes one by one: another route than `hessian`, which it must equal.
-        p = outputs.softmax(-1)
+        p = outputs.double().softmax(-1)
         r = p[:, None, :] - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
         return torch.einsum("bk,bkc,bkd->bcd", p, r, r)
 
@@ -80,6 +94,9 @@ class _CrossEntropy(Loss):
 
 class _MeanSquaredError(Loss):
     """Mean over the outputs of (f - y)², as `torch.nn.MSELoss`; targets [B, C] or classes [B]."""
+
+    def check(self, targets: Tensor, num_outputs: int, *, start: int = 0) -> None:
+        _check_targets(targets, num_outputs, start)
 
     def gradient(self, outputs: Float[Tensor, "B C"], targets: Tensor) -> Float[Tensor, "B C"]:
         return 2 / outputs.shape[1] * (outputs - one_hot(targets, outputs))
@@ -100,17 +117,34 @@ def one_hot(targets: Tensor, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B 
     """Targets as rows of outputs' shape and dtype: classes become unit vectors."""
     if targets.dim() == outputs.dim():
         return targets.to(outputs.dtype)
-    if targets.is_floating_point():
-        raise InputError(
-            "targets",
-            f"real numbers of shape {tuple(targets.shape)}",
-            f"classes [B], or real numbers of the outputs' shape {tuple(outputs.shape)}",
-            "reshape them, as in targets[:, None]",
-        )
     return F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
 
 
+def _check_targets(targets: Tensor, num_outputs: int, start: int) -> None:
+    """Classes [B] within the outputs, or finite rows [B, C]."""
+    classes = targets.dim() == 1 and targets.dtype == torch.int64
+    if not classes and targets.shape[1:] != (num_outputs,):
+        raise InputError(
+            "data, targets",
+            f"{targets.dtype} of shape {tuple(targets.shape)}",
+            f"classes [B] of torch.int64, or [B, {num_outputs}] for {num_outputs} outputs",
+            "convert them, such as with .long()",
+        )
+    in_range = (targets >= 0) & (targets < num_outputs)
+    good = in_range if classes else targets.isfinite().all(1)
+    if not good.all():
+        first = int(good.int().argmin())
+        raise InputError(
+            f"data, example {start + first}",
+            f"target {targets[first].tolist()}",
+            f"a class of 0 to {num_outputs - 1}" if classes else "finite numbers",
+            "correct or drop it, or give the model more outputs",
+        )
+
+
 def _cross_entropy_values(outputs: Tensor, targets: Tensor) -> Tensor:
+    outputs = outputs.double()
+    targets = targets.to(outputs) if targets.is_floating_point() else targets
     return F.cross_entropy(outputs, targets, reduction="none")
 
 

@@ -4,17 +4,20 @@
 
 Means are over counted examples, never means of batch means, and sums over batches are kept in
 float64. The model is a private copy in eval mode: dropout is off, BatchNorm uses its running
-statistics, in-place activations are replaced, and the module handed in stays as it was.
+statistics, in-place activations are replaced, attention runs without fused kernels, and the module
+handed in stays as it was.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gentheory import losses
 from gentheory.data.batches import Batch, Batches, batches
@@ -37,7 +40,11 @@ class EmpiricalRisk:
     - `dtype`: convert model and inputs, for example to `torch.float64`.
     - `batch_size`: examples at once where gentheory cuts the batches.
 
-    Raises `InputError` for data that cannot be read twice, or that differs between two passes.
+    Raises `InputError` for data that cannot be read twice; at first use, or by `check`, for data
+    that differ between two passes, inputs that are not finite and targets that the loss cannot
+    take, with the index of the first such example; for a model that is random, or whose outputs
+    for one example depend on the others in its batch; and for a loss that does not give one value
+    an example.
     """
 
     def __init__(
@@ -53,12 +60,12 @@ class EmpiricalRisk:
     ) -> None:
         if not weight_decay >= 0:
             raise InputError("weight_decay", str(weight_decay), "0 or more", "give such a number")
+        self.layout = Layout.of(module)
         self.module = _private_copy(module).to(dtype=dtype)
         self.loss = losses.resolve(loss)
         self.weight_decay = weight_decay
-        self.layout = Layout.of(self.module)
         own = flatten(self.module)
-        self.theta: Tensor = own if theta is None else theta.detach().to(own)
+        self.theta: Tensor = own if theta is None else theta.detach().to(own, copy=True)
         self.layout.unflatten(self.theta)
         self._batches: Batches = batches(data, batch_size=batch_size)
 
@@ -82,6 +89,10 @@ class EmpiricalRisk:
         """N, counted."""
         return sum(len(inputs) for inputs, _ in self.batches())
 
+    def check(self) -> None:
+        """Raise `InputError` where model or data cannot be used; the first use does it too."""
+        _ = self._checked
+
     def batches(self) -> Iterator[Batch]:
         """Batches (inputs, targets) in the frozen order, on the risk's device."""
         _ = self._checked
@@ -91,7 +102,8 @@ class EmpiricalRisk:
     def outputs(self, theta: Float[Tensor, " P"], inputs: Tensor) -> Float[Tensor, "B C"]:
         """The model's outputs with these parameters; differentiable and safe under vmap."""
         tensors = self.layout.unflatten(theta)
-        outputs = torch.func.functional_call(self.module, tensors, (inputs,), tie_weights=True)
+        with _differentiable_attention():
+            outputs = torch.func.functional_call(self.module, tensors, (inputs,), tie_weights=True)
         if not torch.is_tensor(outputs) or outputs.dim() != 2:
             raise InputError(
                 f"outputs of {type(self.module).__name__}",
@@ -132,20 +144,63 @@ class EmpiricalRisk:
 
     @cached_property
     def _checked(self) -> bool:
-        """Two looks at model and data agree; raises `InputError` otherwise."""
+        """Two looks at model and data agree, and every example can be used."""
         if not self._batches.in_memory:
             self._compare_passes()
-        inputs = self._moved(next(iter(self._batches))[0])
+        inputs, targets = map(self._moved, next(iter(self._batches)))
         with torch.no_grad():
-            first, second = (self.outputs(self.theta, inputs) for _ in range(2))
-        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+            outputs = self.outputs(self.theta, inputs)
+            self._check_outputs(inputs, outputs.nan_to_num())
+            self._check_examples(outputs.shape[1])
+            self._check_loss(self.loss.values(outputs, targets), len(inputs))
+        return True
+
+    def _check_outputs(self, inputs: Tensor, outputs: Float[Tensor, "B C"]) -> None:
+        place = f"outputs of {type(self.module).__name__}"
+        if not torch.equal(outputs, self.outputs(self.theta, inputs).nan_to_num()):
             raise InputError(
-                type(self.module).__name__,
-                "different outputs for the same inputs in eval mode",
+                place,
+                "other values for the same inputs in eval mode",
                 "a deterministic model",
                 "remove the randomness, or fix it by a generator reset at each call",
             )
-        return True
+        count = (len(inputs) + 1) // 2
+        half, alone = outputs[:count], self.outputs(self.theta, inputs[:count]).nan_to_num()
+        # Kernels may round differently for another batch size; dependence is far larger.
+        tolerance = torch.finfo(self.dtype).eps ** 0.5 * outputs.abs().max()
+        if alone.shape != half.shape or bool((alone - half).abs().max() > tolerance):
+            raise InputError(
+                place,
+                f"{len(outputs)} rows for {len(inputs)} examples, not the same for half of them",
+                "one row an example, whatever else is in the batch",
+                "give normalization layers running statistics",
+            )
+
+    def _check_loss(self, values: Any, count: int) -> None:
+        shape = tuple(values.shape) if torch.is_tensor(values) else type(values).__name__
+        if shape != (count,):
+            raise InputError(
+                f"loss {self.loss.name!r}",
+                f"{shape} for {count} examples",
+                "one value an example",
+                'do not reduce: torch losses take reduction="none"',
+            )
+
+    def _check_examples(self, num_outputs: int) -> None:
+        start = 0
+        for inputs, targets in self._batches:
+            # A finite sum proves finite terms, at a hundredth of the cost of looking at each one.
+            if inputs.is_floating_point() and not inputs.sum().isfinite():
+                finite = inputs.isfinite().reshape(len(inputs), -1).all(1)
+                if not finite.all():
+                    raise InputError(
+                        f"data, example {start + int(finite.int().argmin())}",
+                        "an input that is nan or infinite",
+                        "finite numbers",
+                        "mend the example or drop it",
+                    )
+            self.loss.check(targets, num_outputs, start=start)
+            start += len(inputs)
 
     def _compare_passes(self) -> None:
         passes = [[_digest(x, y) for x, y in self._batches] for _ in range(2)]
@@ -168,19 +223,35 @@ class EmpiricalRisk:
             )
 
 
+@contextmanager
+def _differentiable_attention() -> Generator[None, None, None]:
+    """Plain matrix products: the fused kernels lack forward-mode and second derivatives."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 def _private_copy(module: nn.Module) -> nn.Module:
     """The module in eval mode, without in-place activations, sharing nothing with the original."""
     module = copy.deepcopy(module).eval()
     for part in module.modules():
         # An in-place activation overwrites what forward-mode differentiation and vmap still need.
         if getattr(part, "inplace", False):
-            part.inplace = False  # pyright: ignore[reportAttributeAccessIssue]
+            part.inplace = False  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     return module
 
 
 def _digest(inputs: Tensor, targets: Tensor) -> tuple[int, float, float]:
-    """A fingerprint that sees the order within a batch; weights are fixed irrational steps."""
-    values = inputs.detach().double().flatten()
-    weights = torch.frac(torch.arange(1, len(values) + 1, device=values.device) * 0.6180339887)
-    labels = targets.detach().double().flatten()
-    return len(inputs), float(values @ weights.double()), float(labels @ labels.cumsum(0))
+    """A fingerprint that sees the order within a batch."""
+    return len(inputs), _weighted_sum(inputs), _weighted_sum(targets)
+
+
+def _weighted_sum(tensor: Tensor) -> float:
+    """With weights that hardly repeat; nan counts as 0, for two nan are not equal."""
+    values = tensor.detach().flatten().double().nan_to_num()
+    places = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
+    return float(values @ torch.frac(places * 0.6180339887498949))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import gentheory as gt
 from gentheory import losses
+from gentheory.linalg import LinearOperator
 
 
 def smoothed(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -231,7 +232,9 @@ def _layer_norm() -> nn.Module:
 
 
 def _embedding() -> nn.Module:
-    return nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3))
+    return nn.Sequential(
+        nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)
+    )
 
 
 def _gelu_residual() -> nn.Module:
@@ -331,7 +334,12 @@ CASES = {
         Case("skip", _skip, (5,), weight_decay=0.1, piecewise=True),
         Case("conv", _conv, (2, 6, 6), count=7, piecewise=True),
         Case("grouped conv", _grouped, (4, 4, 4), weight_decay=0.02),
-        Case("odd conv", _odd_conv, (1, 4, 4), unexplained=_names("0.weight", "0.bias", "2.weight", "2.bias")),
+        Case(
+            "odd conv",
+            _odd_conv,
+            (1, 4, 4),
+            unexplained=_names("0.weight", "0.bias", "2.weight", "2.bias"),
+        ),
         Case("tied modules", TiedModules, (4,), weight_decay=0.05),
         Case("tied functional", TiedFunctional, (5,), unexplained=_names("encoder.weight")),
         Case("late tie", LateTie, (4,), unexplained=_names("layer.weight")),
@@ -367,13 +375,30 @@ CASES = {
         Case("embedding", _embedding, (4,), vocabulary=7, unexplained=_names("0.weight")),
         Case("gelu residual", _gelu_residual, (5,), "mse", "real", weight_decay=0.01),
         Case("frozen", _frozen, (5,), "mse", num_classes=4),
-        Case("unused", Unused, (5,), weight_decay=0.2, unexplained=_names("spare.weight", "spare.bias")),
+        Case(
+            "unused",
+            Unused,
+            (5,),
+            weight_decay=0.2,
+            unexplained=_names("spare.weight", "spare.bias"),
+        ),
         Case("twice", Twice, (5,), smoothed, weight_decay=0.03),
-        Case("time first", TimeFirst, (8, 3), count=8, unexplained=_names("inner.weight", "inner.bias")),
+        Case(
+            "time first",
+            TimeFirst,
+            (8, 3),
+            count=8,
+            unexplained=_names("inner.weight", "inner.bias"),
+        ),
         Case("rows", Rows, (4, 3), "mse", "real", unexplained=_names("inner.weight", "inner.bias")),
         Case("scalar", Scaled, (5,), unexplained=_names("weight", "temperature")),
     )
 }
+
+
+def operator_of(matrix: Tensor) -> LinearOperator:
+    """A symmetric matrix as a matrix-free operator."""
+    return LinearOperator(lambda v: v @ matrix, len(matrix), matrix.dtype, matrix.device)
 
 
 @cache

@@ -70,6 +70,12 @@ def dense(
     )
 
 
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference in units of the largest expected number."""
+    assert actual.shape == expected.shape
+    return float((actual.double() - expected).abs().max() / expected.abs().max())
+
+
 def flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
@@ -129,9 +135,7 @@ def _hessian(
     return torch.stack(rows).detach()
 
 
-def _fisher(
-    module: nn.Module, jacobians: Tensor, inputs: Tensor, likelihood: str | None
-) -> Tensor:
+def _fisher(module: nn.Module, jacobians: Tensor, inputs: Tensor, likelihood: str | None) -> Tensor:
     """Mean over the examples of E_y[g gᵀ]: the classes enumerated, or the normal's closed form."""
     with torch.no_grad():
         outputs = module(inputs.clone())

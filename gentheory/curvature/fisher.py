@@ -46,7 +46,7 @@ def sampled_middles(
     """Per batch the mean of r rᵀ over the drawn targets."""
     draw = sampler(risk, num_samples=num_samples, generator=generator)
     with torch.no_grad():
-        return [draw(risk.outputs(risk.theta, x), (x, y)) for x, y in risk.batches()]
+        return [draw(risk.outputs(risk.theta, x), (x, y)).to(risk.dtype) for x, y in risk.batches()]
 
 
 def sampler(
@@ -55,7 +55,7 @@ def sampler(
     """Outputs -> mean of r rᵀ over targets drawn from the model, a new draw at each call."""
 
     def draw(outputs: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, "B C C"]:
-        total = torch.zeros_like(outputs[:, :, None] * outputs[:, None, :])
+        total = outputs.new_zeros(*outputs.shape, outputs.shape[1], dtype=torch.float64)
         for _ in range(num_samples):
             # Drawn where the generator lives: the same targets on CPU and on CUDA.
             targets = risk.loss.sample(outputs.to(generator.device), generator)

@@ -47,7 +47,7 @@ def weighed(
         for batch in risk.batches():
             with torch.no_grad():
                 outputs = risk.outputs(risk.theta, batch[0])
-            yield batch, middle(outputs, batch)
+            yield batch, middle(outputs, batch).to(outputs.dtype)
 
     return one_pass
 

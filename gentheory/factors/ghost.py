@@ -29,7 +29,8 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
         if explained is None:
             explained = explain(risk, inputs)
         with torch.no_grad():
-            residuals = risk.loss.gradient(risk.outputs(risk.theta, inputs), targets)
+            outputs = risk.outputs(risk.theta, inputs)
+            residuals = risk.loss.gradient(outputs, targets).to(outputs.dtype)
         captured = capture(risk, inputs, residuals[None], explained=explained)
         norms.append(example_grams(captured)[:, 0, 0])
     return torch.cat(norms)

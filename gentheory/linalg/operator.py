@@ -50,10 +50,18 @@ class LinearOperator:
 
     def to_scipy(self) -> ScipyOperator:
         """For `scipy.sparse.linalg`: `eigsh`, `lobpcg`, `cg` and their like."""
+        return _Scipy(self)
 
-        def matmat(columns: NDArray[np.floating]) -> NDArray[np.floating]:
-            rows = torch.as_tensor(columns.reshape(self.size, -1).T).to(self.device, self.dtype)
-            return self(rows).T.cpu().numpy().reshape(columns.shape)
 
-        dtype = torch.empty((), dtype=self.dtype).numpy().dtype
-        return ScipyOperator((self.size, self.size), matvec=matmat, matmat=matmat, dtype=dtype)
+class _Scipy(ScipyOperator):
+    def __init__(self, operator: LinearOperator) -> None:
+        dtype = torch.empty((), dtype=operator.dtype).numpy().dtype
+        super().__init__(dtype, (operator.size, operator.size))
+        self._operator = operator
+
+    def _matmat(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        rows = torch.tensor(X.T, dtype=self._operator.dtype, device=self._operator.device)
+        return self._operator(rows).T.cpu().numpy()
+
+    def _adjoint(self) -> "_Scipy":  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self

@@ -48,7 +48,8 @@ class Results(Mapping[str, Estimate]):
     def to_frame(self) -> pd.DataFrame:
         """A row a measure: value, stderr, status, reason, warnings and stats as JSON, seconds."""
         rows = [table_row(name, estimate) for name, estimate in self._estimates.items()]
-        frame = pd.DataFrame(rows).set_index("measure")
+        columns = list(table_row("", Estimate(0.0)))  # there even where no row is
+        frame = pd.DataFrame(rows, columns=columns).set_index("measure")
         return frame.assign(seconds=pd.Series(self.seconds))
 
     def to_json(self) -> str:

@@ -33,6 +33,8 @@ def top(
     """
     if k < 1:
         raise InputError("spectra.top.k", str(k), "at least 1", "give 1 or more")
+    if max_steps < k:
+        raise InputError("spectra.top.max_steps", str(max_steps), f"at least k = {k}", "give more")
     operator = _operator(checkpoint.risk, curvature)
     pairs = largest(operator, k, rtol=rtol, max_steps=max_steps, generator=generator)
     unconverged = f"not converged to {rtol:g} in {max_steps} steps"

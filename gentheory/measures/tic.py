@@ -4,7 +4,8 @@ H is the curvature of the risk at the trained parameters, C the second moment of
 gradients; both include the risk's weight decay. The value is the predicted test loss minus
 training loss (Thomas et al. 2020); `stats["raw_trace"]` is tr(H⁻¹ C) itself. It rests on a
 minimum of the risk and on a curvature that is not singular: `damping` is added to H, relative to
-its largest eigenvalue, and the value depends on it, so `stats` holds the slope in its logarithm.
+its largest eigenvalue, and the value depends on it, so `stats` holds the slope in its logarithm;
+without damping, directions whose curvature is below rounding are left out (pseudo-inverse).
 `Newton decrement` ḡᵀ(H + λ)⁻¹ḡ / 2 is what the training loss would still fall by: where it is
 above the predicted gap, the parameters are too far from a minimum, and there is a warning.
 
@@ -22,7 +23,6 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import hessian
 from gentheory.curvature.moments import (
     Curvature,
-    Moments,
     dense_moments,
     diagonal_moments,
     middle_of,
@@ -102,16 +102,23 @@ def trace_ratio(
 
     Both traces come from ghost norms and are exact, `stderr` is 0; nan for "sampled_fisher". For
     "hessian" tr H is Hutchinson's with `num_probes`, and `stderr` covers their draw (to first
-    order).
+    order). Refused where tr H is not positive.
     """
     risk = checkpoint.risk
     wanted = "ggn" if curvature == "hessian" else curvature
     trace_h, trace_c = _traces(risk, wanted, generator)
-    relative_error = torch.nan if curvature == "sampled_fisher" else 0.0
+    error = torch.nan if curvature == "sampled_fisher" else 0.0
     if curvature == "hessian":
         samples = hutchinson(hessian(risk), num_probes=num_probes, generator=generator)
         sampled = Estimate.from_samples(samples)
-        trace_h, relative_error = sampled.value, abs(sampled.stderr / sampled.value)
+        trace_h, error = sampled.value, sampled.stderr
+    if trace_h <= 0:
+        raise InputError(
+            "tic.trace_ratio",
+            f"a curvature of trace {trace_h:.3g}",
+            "a positive trace",
+            'use curvature="ggn", which has no negative eigenvalues',
+        )
     mean = risk.gradient().double()
     d = risk.weight_decay * risk.theta.double()
     trace_c += float(2 * mean @ d - d @ d - (mean @ mean if centred else 0.0))
@@ -120,7 +127,7 @@ def trace_ratio(
     decrement = float(mean @ mean) / (2 * trace_h)
     return Estimate(
         value,
-        abs(value) * relative_error,
+        abs(value) * error / trace_h,
         warnings=_off_stationary(decrement, value),
         stats={
             "raw_trace": raw,
@@ -157,15 +164,18 @@ def _predicted_gap(
             "damping", str(min(damping, absolute_damping or 0.0)), "0 or more", "raise it"
         )
     h = modes.curvature.abs()
-    if float(h.max()) == 0:
+    largest = float(h.max())
+    if largest == 0:
         raise InputError(
             "tic", "a curvature of zero", "a loss that bends somewhere", "check the outputs for inf"
         )
-    absolute = damping * float(h.max()) if absolute_damping is None else absolute_damping
-    inverse = 1 / (h + absolute)
-    raw = float((modes.covariance * inverse).nansum())
+    absolute = damping * largest if absolute_damping is None else absolute_damping
+    # Without damping a pseudo-inverse: below rounding, h and c are noise and so is their ratio.
+    rounding = len(h) * torch.finfo(h.dtype).eps * largest
+    inverse = torch.where(h + absolute <= rounding, 0.0, 1 / (h + absolute))
+    raw = float((modes.covariance * inverse).sum())
     value = raw / risk.num_examples
-    decrement = float((modes.gradient.square() * inverse).nansum()) / 2
+    decrement = float((modes.gradient.square() * inverse).sum()) / 2
     negative = modes.curvature.clamp(max=0).abs().sum() / h.sum()
     return Estimate(
         value,
@@ -173,14 +183,14 @@ def _predicted_gap(
         warnings=_off_stationary(decrement, value),
         stats={
             "raw_trace": raw,
-            "damping": absolute / float(h.max()),
+            "damping": absolute / largest,
             "absolute_damping": absolute,
             "slope_log_damping": -float(
-                (modes.covariance * absolute * inverse.square()).nansum() / risk.num_examples
+                (modes.covariance * absolute * inverse.square()).sum() / risk.num_examples
             ),
-            "effective_rank": float((h * inverse).nansum()),
+            "effective_rank": float((h * inverse).sum()),
             "negative_mass": float(negative),
-            "largest_eigenvalue": float(h.max()),
+            "largest_eigenvalue": largest,
             "curvature": curvature,
             "gradient_norm": modes.gradient.norm().item(),
             "newton_decrement": decrement,

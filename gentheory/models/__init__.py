@@ -41,7 +41,7 @@ def build(
     # nn.Module's initializers draw from the global generator: fork it, so that nobody notices.
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         return known[name](shape=shape, num_classes=num_classes, **(options or {}))
 
 

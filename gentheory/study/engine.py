@@ -1,8 +1,11 @@
 """Who does the shards: this process, or a Dask cluster of processes on this machine."""
 
+import signal
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +63,7 @@ def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Fin
     """A worker is one process with one task at a time; a killed one is replaced and its shard
     tried again, until a shard has cost three workers."""
     import dask.config
-    from distributed import Client, KilledWorker, LocalCluster, as_completed
+    from distributed import Client, KilledWorker, as_completed
 
     threads = shards[0].threads
     settings = {
@@ -73,17 +76,7 @@ def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Fin
     with (
         tempfile.TemporaryDirectory(prefix="gentheory-") as scratch,
         dask.config.set(settings),
-        LocalCluster(
-            n_workers=min(workers, len(shards)),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            # Any free port: two runs on one machine must not quarrel over the usual one.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            local_directory=scratch,
-            silence_logs=50,
-        ) as cluster,
+        _cluster(min(workers, len(shards)), scratch) as cluster,
         Client(cluster) as client,
     ):
         futures = {
@@ -96,3 +89,34 @@ def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Fin
             except KilledWorker:
                 reason = "three worker processes died on it: out of memory, or killed from outside"
                 yield Finished(futures[future], reason)
+
+
+def _cluster(workers: int, scratch: str) -> Any:
+    from distributed import LocalCluster
+
+    with _deaf_to_interrupts():
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            # Any free port: two runs on one machine must not quarrel over the usual one.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            local_directory=scratch,
+            silence_logs=50,
+        )
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Generator[None, None, None]:
+    """What starts in here leaves Ctrl-C to the run, which then ends its workers in good order.
+
+    The threads of the cluster inherit the block, and so does every worker that they start.
+    """
+    resource_tracker.ensure_running()  # started later, by a thread of the cluster, it unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

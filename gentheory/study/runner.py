@@ -81,4 +81,5 @@ def run(
             if on_shard is not None:
                 on_shard(item)
         store.note_run(name, {**record, "seconds": time.monotonic() - start})
+    store.sweep()
     return count(store)

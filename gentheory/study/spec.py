@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
@@ -17,22 +19,22 @@ from pydantic import (
 from gentheory.errors import InputError
 
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
-Rate: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Momentum: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Rate: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
+Decay: TypeAlias = Annotated[float, Field(ge=0, strict=True)]
+Momentum: TypeAlias = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
     """`[data]`: the data set, by the name of its loader, and the loader's options."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
 
 
 class Architecture(_Section):
@@ -40,7 +42,7 @@ class Architecture(_Section):
 
     label: Annotated[str, Field(min_length=1, max_length=40)]
     model: str
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
 
 
 class Settings(_Section):
@@ -89,8 +91,8 @@ class Grid(_Section):
 class Range(_Section):
     """A range to draw from, uniformly or uniformly in the logarithm."""
 
-    low: float
-    high: float
+    low: Annotated[float, Field(strict=True)]
+    high: Annotated[float, Field(strict=True)]
     scale: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
@@ -130,19 +132,27 @@ class Draws(_Section):
         return self
 
 
+def _known(name: str) -> str:
+    # Imported here: `gentheory --help` must not wait for torch.
+    from gentheory.measures import find
+
+    find(name)
+    return name
+
+
 class MeasuresSection(_Section):
     """`[measures]`: measured on each trained model, over its training examples."""
 
-    names: Annotated[list[str], Field(min_length=1)]
+    names: Annotated[list[Annotated[str, AfterValidator(_known)]], Field(min_length=1)]
     dtype: Literal["float32", "float64"] = "float64"
-    options: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, JsonValue]] = {}
 
     @model_validator(mode="after")
-    def _known(self) -> "MeasuresSection":
-        from gentheory.measures import check_options, find
+    def _consistent(self) -> "MeasuresSection":
+        from gentheory.measures import check_options
 
-        for name in self.names:
-            find(name)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("names: a measure stands twice; give each once")
         check_options(self.options, self.names)
         return self
 
@@ -180,7 +190,7 @@ def read(path: Path | str) -> Study:
     """The study in this TOML file. Raises `InputError` that lists every mistake with its place."""
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "a study in TOML", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -76,7 +76,7 @@ class Store:
         """The folder of this study, new or begun. Raises `InputError` if another study is there."""
         description = path / "study.json"
         # Looked at first: another runner may be writing the description of this very study.
-        foreign = not path.is_dir() or not all(map(_of_description, path.iterdir()))
+        foreign = _foreign(path)
         if description.exists():
             found = cls.open(path)
             if found.study != study:
@@ -87,7 +87,7 @@ class Store:
                     "choose another --out, or delete the folder if its models are not needed",
                 )
             return found
-        if path.exists() and foreign:
+        if foreign:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
@@ -320,8 +320,11 @@ def _born(pid: int) -> str:
     return "" if state in "XZ" else fields[18]
 
 
-def _of_description(file: Path) -> bool:
-    return file.name.startswith("study.json")
+def _foreign(path: Path) -> bool:
+    """Whether there is anything but a study's description there, whole or half-written."""
+    if not path.exists():
+        return False
+    return not path.is_dir() or any(not f.name.startswith("study.json") for f in path.iterdir())
 
 
 def _modified(path: Path) -> float:

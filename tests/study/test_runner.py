@@ -1,0 +1,230 @@
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tiny
+
+from gentheory.errors import InputError
+from gentheory.study import engine, plan, runner
+from gentheory.study import shard as shards
+from gentheory.study.spec import parse
+from gentheory.study.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The tiny study, done."""
+    return tiny.done(tmp_path_factory.mktemp("runner") / "tiny", tiny.study())
+
+
+def create(path: Path, **sections: Any) -> Store:
+    return Store.create(path, parse(tiny.study(**sections), place="it"))
+
+
+def run(store: Store) -> runner.Counts:
+    return runner.run(store, engine_name="serial")
+
+
+def test_what_a_study_leaves(store: Store) -> None:
+    models, measures, curves = (store.table(name) for name in tiny.SAME)
+    planned = [point.id for shard in plan.shards(store.study) for point in shard.points]
+    assert models["model"].tolist() == planned
+    assert set(models["outcome"]) == {"finished"}
+    assert models["steps"].tolist() == [4] * 4  # 2 epochs of 60 examples in batches of 32
+    assert models["num_parameters"].tolist() == [64 * 3 + 3 + 3 * 10 + 10] * 4
+    time = models["steps"] * models["learning_rate"] / (1 - models["momentum"])
+    np.testing.assert_allclose(models["training_time"], time, rtol=1e-15)
+    np.testing.assert_allclose(models["gap"], models["test_loss"] - models["train_loss"])
+    assert measures["measure"].tolist() == ["tic.exact", "norms.distance"] * 4
+    assert set(measures["status"]) == {"ok"}
+    assert curves["epoch"].tolist() == [0, 1, 2] * 4
+    last = curves[curves["epoch"] == 2]["train_loss"]
+    np.testing.assert_allclose(last, models["train_loss"], rtol=1e-6)
+    assert store.inflight() == []
+    assert store.failures() == {}
+
+
+def test_a_run_is_noted_with_how_it_was_made(store: Store) -> None:
+    (record,) = store.runs()
+    assert record["engine"] == "serial"
+    assert record["shards"] == 2
+    assert record["seconds"] > 0
+    assert record["versions"]["torch"].startswith("2.")
+    assert record["cores"] >= 1
+
+
+def test_running_twice_does_nothing_the_second_time(store: Store) -> None:
+    def state() -> dict[Path, int]:
+        return {f: f.stat().st_mtime_ns for f in store.path.rglob("*") if f.is_file()}
+
+    before = state()
+    counts = runner.run(Store.open(store.path), engine_name="local")
+    assert (counts.done, counts.waiting) == (4, 0)
+    assert state() == before
+
+
+def test_an_unknown_engine_changes_nothing(tmp_path: Path) -> None:
+    store = create(tmp_path / "out")
+    with pytest.raises(InputError, match="engine: found 'mpi', expected one of serial, local"):
+        runner.run(store, engine_name="mpi")
+    assert [file.name for file in store.path.iterdir()] == ["study.json"]
+
+
+def test_each_shard_is_told_as_it_ends(tmp_path: Path) -> None:
+    store, told = create(tmp_path / "out"), list[tuple[engine.Finished, int]]()
+
+    def on_shard(item: engine.Finished) -> None:
+        told.append((item, len(store.done())))
+
+    runner.run(store, engine_name="serial", on_shard=on_shard)
+    assert told == [(engine.Finished(s), n) for n, s in enumerate(store.sizes, 1)]
+
+
+def test_a_shard_cut_in_half_is_done_again(tmp_path: Path) -> None:
+    store = tiny.done(tmp_path / "out", tiny.study())
+    whole, (shard, other) = tiny.files(store), store.sizes
+    file = store.path / "shards" / shard / "measures.parquet"
+    os.truncate(file, file.stat().st_size // 2)
+    kept = store.path / "shards" / other / "measures.parquet"
+    before = kept.stat().st_mtime_ns
+    assert run(store).done == 4
+    assert tiny.files(store) == whole
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_a_shard_that_raises_is_told_and_done_by_the_next_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tiny.write(tmp_path / "study.toml", tiny.study()), tmp_path / "out"
+    command = ("run", file, "--out", out, "--engine", "serial")
+    work, broken = shards.work, list[str]()
+
+    def first_breaks(shard: Any, *rest: Any) -> None:
+        broken.append(shard.id)
+        if len(broken) == 1:
+            raise RuntimeError("the first one broke")
+        work(shard, *rest)
+
+    monkeypatch.setattr(shards, "work", first_breaks)
+    ended = tiny.main(capsys, *command)
+    assert ended.code == 1
+    assert ended.out == f"2 of 4 models done in {out}\n"
+    why = f"shard {broken[0]}: RuntimeError: the first one broke"
+    assert f"failed: {why}\nThe same command tries the failed shards again.\n" in ended.err
+    status = tiny.main(capsys, "status", out).out
+    assert "done          2\n" in status
+    assert "failed        2\n" in status
+    assert why.replace(": Run", ": failed: Run") in status
+    assert tiny.main(capsys, *command).code == 0
+    assert "failed        0\n" in tiny.main(capsys, "status", out).out
+    tiny.assert_same(Store.open(out), tiny.done(tmp_path / "reference", tiny.study()))
+
+
+def test_a_model_that_diverges_is_a_row_and_harms_nobody(tmp_path: Path) -> None:
+    def grid(*rates: float) -> dict[str, Any]:
+        return {"learning_rate": list(rates), "seed": [0]}
+
+    wild = tiny.done(tmp_path / "wild", tiny.study(grid=grid(0.01, 1e4, 0.1), stack=3))
+    tame = tiny.done(tmp_path / "tame", tiny.study(grid=grid(0.01, 0.1), stack=3))
+    models = wild.table("models").set_index("model")
+    assert models["outcome"].tolist() == ["finished", "diverged", "finished"]
+    lost = models.index[1]
+    assert models.loc[lost, ["train_loss", "test_loss", "gap"]].isna().all()
+    rows = wild.table("measures").set_index(["model", "measure"])
+    assert rows.loc[lost, "status"].tolist() == ["refused"] * 2
+    assert rows.loc[lost, "reason"].tolist() == ["the model's training diverged"] * 2
+    assert rows.loc[lost, "value"].isna().all()
+    curve = wild.table("curves").set_index("model").loc[[lost]]
+    assert curve["epoch"].tolist() == [0]
+    others = tame.table("models").set_index("model")
+    for column in ("train_loss", "test_loss", "training_time"):
+        np.testing.assert_allclose(
+            models.loc[others.index, column], others[column], rtol=1e-6, atol=0
+        )
+    expected = tame.table("measures").set_index(["model", "measure"])
+    np.testing.assert_allclose(rows.loc[expected.index, "value"], expected["value"], rtol=1e-5)
+
+
+def test_a_stack_of_nothing_but_diverged_models(tmp_path: Path) -> None:
+    store = create(tmp_path / "out", grid={"learning_rate": [1e4, 1e5], "seed": [0]})
+    assert run(store).done == 2
+    assert set(store.table("models")["outcome"]) == {"diverged"}
+    assert set(store.table("measures")["status"]) == {"refused"}
+
+
+def test_a_measure_that_refuses_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    options = {"tic.exact": {"max_params": 10}}
+    names = ["tic.exact", "norms.distance"]
+    store = tiny.done(tmp_path / "o", tiny.study(measures={"names": names, "options": options}))
+    rows = store.table("measures")
+    assert rows["status"].tolist() == ["refused", "ok"] * 4
+    assert rows["reason"][0].startswith("tic.exact: found 235 parameters")
+    assert math.isnan(rows["value"][0])
+
+
+def test_leftovers_of_stopped_runs_are_swept(tmp_path: Path) -> None:
+    store = create(tmp_path / "out")
+    with store.writing(next(iter(store.sizes))) as folder:
+        owner = (folder / "owner.json").read_text()
+    left = store.path / "inflight" / "0123.abc"
+    left.mkdir()
+    (left / "owner.json").write_text(owner.replace('"born": "', '"born": "9'))
+    (left / "models.parquet").write_text("half")
+    run(store)
+    assert list((store.path / "inflight").iterdir()) == []
+
+
+def test_two_runners_on_one_folder(
+    tmp_path: Path, undisturbed: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tiny.write(tmp_path / "slow.toml", tiny.slow())
+    command = ("run", file, "--out", tmp_path / "out", "--engine", "serial")
+    with tiny.process(*command) as one, tiny.process(*command) as other:
+        ends = [running.communicate(timeout=120) for running in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], ends
+    assert all(out == f"8 of 8 models done in {tmp_path / 'out'}\n" for out, _ in ends)
+    store = Store.open(tmp_path / "out")
+    tiny.assert_same(store, undisturbed)
+    assert len(list(store.path.glob("shards/*"))) == 4
+    assert store.inflight() == []
+    assert [run["shards"] for run in store.runs()] <= [4, 4]
+
+
+def test_an_interrupt_and_a_killed_worker_cost_nothing_and_both_engines_agree(
+    tmp_path: Path, undisturbed: Store
+) -> None:
+    file, out = tiny.write(tmp_path / "slow.toml", tiny.slow()), tmp_path / "out"
+    command = ("run", file, "--out", out, "--workers", 2)
+    with tiny.process(*command) as running:
+        tiny.until(lambda: list(out.glob("shards/*/shard.json")))
+        family = psutil.Process(running.pid).children(recursive=True)
+        os.killpg(running.pid, signal.SIGINT)
+        printed, err = running.communicate(timeout=60)
+    store = Store.open(out)
+    count = 2 * len(store.done())
+    assert running.returncode == 130, err
+    assert printed == ""
+    assert err.endswith(
+        f"Stopped: {count} of 8 models are done and kept in {out}; "
+        "the same command goes on from there.\n"
+    )
+    assert "Traceback" not in err
+    tiny.until(lambda: not any(map(tiny.alive, family)), seconds=30)
+    before = tiny.files(store)
+
+    with tiny.process(*command) as running:
+        item = tiny.until(lambda: tiny.at_work(out))
+        os.kill(item.owner["pid"], signal.SIGKILL)
+        assert item.path.exists()  # it was hit in the midst of the shard
+        printed, err = running.communicate(timeout=120)
+    assert (running.returncode, printed) == (0, f"8 of 8 models done in {out}\n"), err
+    assert "Traceback" not in err
+    assert "Warning" not in err
+    assert tiny.files(store).items() >= before.items()
+    tiny.assert_same(store, undisturbed)
+    assert store.inflight() == []

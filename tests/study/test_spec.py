@@ -1,0 +1,124 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from gentheory.errors import InputError
+from gentheory.study import spec
+
+
+def parse(**sections: Any) -> spec.Study:
+    return spec.parse(tiny.study(**sections), place="it")
+
+
+def test_reads_what_the_toml_says(tmp_path: Path) -> None:
+    study = spec.read(tiny.write(tmp_path / "s.toml", tiny.study(description="größer: √2")))
+    assert study.description == "größer: √2"
+    assert study.training.epochs == 2
+    assert study.training.learning_rate == 0.1  # the default, which the grid replaces
+    assert study.grid.axes() == {"learning_rate": [0.01, 0.1], "seed": [0, 1]}
+
+
+def test_survives_its_own_json() -> None:
+    draws = {"count": 2, "momentum": {"low": 0.0, "high": 0.9}}
+    options = {"tic.exact": {"damping": 0.1, "curvature": "fisher"}}
+    study = parse(draws=draws, measures={"names": ["tic.exact"], "options": options})
+    assert spec.parse(study.model_dump(mode="json"), place="it") == study
+
+
+def test_every_mistake_is_named_with_its_place() -> None:
+    raw = tiny.study(
+        stack=0,
+        training=tiny.training(epochz=2, momentum=1.0),
+        grid={"learning_rate": [0.1, -0.1], "seed": []},
+        measures={"names": ["tic.exakt", "norms.distance", "nope"]},
+    )
+    del raw["title"]
+    with pytest.raises(InputError, match=r"^it: found 8 mistakes: ") as caught:
+        spec.parse(raw, place="it")
+    for mistake in (
+        r"title (Field required)",
+        r"stack = 0 (Input should be greater than or equal to 1)",
+        r"training.epochz = 2 (unknown key; remove it or correct its name)",
+        r"training.momentum = 1.0 (Input should be less than 1)",
+        r"grid.learning_rate[1] = -0.1 (Input should be greater than 0)",
+        r"grid.seed = [] (an empty list leaves no model to train; give at least one value)",
+        r"measures.names[0] = \"tic.exakt\" (measure: found 'tic.exakt', expected one of ",
+        r"measures.names[2] = \"nope\" (measure: found 'nope', expected one of ",
+    ):
+        assert mistake.replace("\\", "") in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0.1", True, None, [0.1], math.nan, math.inf])
+def test_a_rate_is_a_finite_number_and_nothing_else(value: object) -> None:
+    with pytest.raises(InputError, match=r"1 mistake: training\.learning_rate = .*Input should be"):
+        parse(training=tiny.training(learning_rate=value))
+
+
+@pytest.mark.parametrize("value", [1.5, "3", True, 0])
+def test_a_count_is_a_whole_number(value: object) -> None:
+    with pytest.raises(InputError, match=r"1 mistake: training\.epochs = .*Input should be"):
+        parse(training=tiny.training(epochs=value))
+
+
+@pytest.mark.parametrize("where", ["data", "architectures", "measures"])
+def test_an_option_that_is_not_finite_is_refused(where: str) -> None:
+    options = {"damping": math.inf}
+    sections = {
+        "data": {"name": "digits", "options": options},
+        "architectures": [tiny.net(options=options)],
+        "measures": {"names": ["tic.exact"], "options": {"tic.exact": options}},
+    }
+    with pytest.raises(InputError, match=rf"1 mistake: {where}.*damping.*finite number"):
+        parse(**{where: sections[where]})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"measures": {"names": ["tic.exact"] * 2}}, "names: a measure stands twice; give each"),
+        ({"architectures": [tiny.net(), tiny.net()]}, r"two share a label in \['net', 'net'\]"),
+        ({"architectures": []}, "architectures = .* at least 1 item"),
+        (
+            {"grid": {"seed": [1, 1]}},
+            r"grid\.seed = \[1, 1\] \(a value stands twice; give each once",
+        ),
+        ({"grid": {"width": [1]}}, r"grid\.width = \[1\] \(unknown key"),
+        ({"name": "a/b"}, r'name = "a/b" \(String should match pattern'),
+    ],
+)
+def test_what_cannot_be_a_study(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(**sections)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"low": 0.5, "high": 0.5}, r"draws\.momentum \(low 0\.5 is not below high 0\.5\)"),
+        ({"low": 0.0, "high": 0.5, "scale": "log"}, "a logarithmic range starts above 0, not at 0"),
+        ({"low": -0.1, "high": 0.5}, r"momentum = -0\.1 \(Input should be greater than or equal"),
+        ({"low": 0.1, "high": 1.5}, r"draws\.momentum = 1\.5 \(Input should be less than 1\)"),
+        ({"low": 0.1}, r"draws\.momentum\.high \(Field required\)"),
+        ({"low": "0", "high": 0.5}, r'draws\.momentum\.low = "0" \(Input should be a valid number'),
+    ],
+)
+def test_ranges_that_cannot_be_drawn_from(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(draws={"count": 2, "momentum": values})
+
+
+def test_quantiles_of_a_range() -> None:
+    linear = spec.Range(low=1.0, high=3.0)
+    assert [linear.at(q) for q in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]
+    log = spec.Range(low=0.01, high=1.0, scale="log")
+    assert log.at(0.5) == pytest.approx(0.1, rel=1e-15)
+
+
+def test_shipped_studies_hold() -> None:
+    folder = Path(__file__).parents[2] / "studies"
+    names = {spec.read(file).name for file in folder.glob("*.toml")}
+    assert names == {file.stem for file in folder.glob("*.toml")}
+    assert "quickstart" in names
