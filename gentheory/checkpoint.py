@@ -74,8 +74,7 @@ def load(
         raise InputError(f"{path}", f"index {index}", f"0 to {len(records) - 1}", "choose one")
     record = records[index]
     module = _module(path, header, record["model"])
-    with safe_open(path, "pt") as file:
-        theta, initial = (file.get_slice(name)[index] for name in ("theta", "initial"))
+    theta, initial = _vectors(path, index)
     risk = EmpiricalRisk(
         module,
         record["loss"],
@@ -133,6 +132,19 @@ def _state_dict(path: Path) -> Any:
             found,
             "a state dict of tensors",
             "save model.state_dict() with torch.save or safetensors, and copy it whole",
+        ) from error
+
+
+def _vectors(path: Path, index: int) -> tuple[Tensor, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_slice("theta")[index], file.get_slice("initial")[index]
+    except (SafetensorError, IndexError) as error:
+        raise InputError(
+            str(path),
+            f"no parameters of model {index} ({_brief(error)})",
+            "tensors theta and initial [M, P]",
+            "copy it again, or train it again",
         ) from error
 
 

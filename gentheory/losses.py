@@ -117,7 +117,9 @@ def one_hot(targets: Tensor, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B 
     """Targets as rows of outputs' shape and dtype: classes become unit vectors."""
     if targets.dim() == outputs.dim():
         return targets.to(outputs.dtype)
-    return F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    # F.one_hot looks at the values, which vmap does not allow.
+    classes = torch.arange(outputs.shape[-1], device=targets.device)
+    return (targets[..., None] == classes).to(outputs.dtype)
 
 
 def _check_targets(targets: Tensor, num_outputs: int, start: int) -> None:

@@ -105,7 +105,9 @@ def test_an_index_out_of_range(written: Path, index: int):
 
 
 def test_a_missing_file(tmp_path: Path):
-    with pytest.raises(InputError, match="none.safetensors: found no such file, expected a check"):
+    with pytest.raises(
+        InputError, match=r"none\.safetensors: found no such file, expected a check"
+    ):
         load(tmp_path / "none.safetensors")
 
 

@@ -32,7 +32,7 @@ def test_other_parts_are_another_seed(one: tuple[object, ...], other: tuple[obje
 
 def test_seeds_fit_the_generators_and_spread_over_their_range():
     seeds = np.array([seed_of("spread", i) for i in range(2000)], dtype=np.float64) / 2**63
-    assert 0 <= seeds.min()
+    assert seeds.min() >= 0
     assert seeds.max() < 1
     # The mean of 2000 uniform numbers has a standard error of 0.0065.
     assert abs(seeds.mean() - 0.5) < 3 * 0.0065

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
@@ -88,19 +89,30 @@ def find(name: str) -> Measure:
 
 
 def check_options(options: Options, asked: Iterable[str]) -> None:
-    """Raise `InputError` for options of a measure not asked for, or that it does not take."""
+    """Raise `InputError` for options of a measure not asked for, or that it cannot take."""
     asked = list(asked)
     for name, given in options.items():
         if name not in asked:
             raise InputError(
                 f"options of {name!r}", "a measure not asked for", ", ".join(asked), "correct it"
             )
-        taken = [p for p in inspect.signature(find(name)).parameters if p not in _GIVEN]
-        for option in given:
-            if option not in taken:
-                raise InputError(
-                    f"options of {name!r}", repr(option), f"one of {', '.join(taken)}", "correct it"
-                )
+        parameters = inspect.signature(find(name)).parameters
+        taken = {n: p.annotation for n, p in parameters.items() if n not in _GIVEN}
+        for option, value in given.items():
+            _check_option(name, option, value, taken)
+
+
+def _check_option(name: str, option: str, value: Any, taken: Mapping[str, Any]) -> None:
+    place = f"options of {name!r}"
+    if option not in taken:
+        raise InputError(place, repr(option), f"one of {', '.join(taken)}", "correct it")
+    try:
+        TypeAdapter(taken[option]).validate_python(value, strict=True)
+    except ValidationError:
+        expected = inspect.formatannotation(taken[option])
+        raise InputError(
+            place, f"{option} = {value!r}", f"a value of type {expected}", "change it"
+        ) from None
 
 
 def measure(
@@ -117,14 +129,17 @@ def measure(
     `options` maps a measure's name to its keyword arguments. Each measure draws from its own
     generator, seeded by `seed` and its name, so its value does not depend on the others asked.
     `progress` is called with each name before it runs. Raises `InputError` for an unknown name or
-    option; a measure that does not apply to the subject or that breaks is an `Estimate` with the
-    status `refused` or `failed` and the reason. With `strict` an error that only a mistake in the
-    code can explain is raised; without, as in a study of thousands, it is a failure like others.
+    option, and for data that cannot be used; a measure that does not apply to the subject or that
+    breaks is an `Estimate` with the status `refused` or `failed` and the reason. With `strict` an
+    error that only a mistake in the code can explain is raised; without, as in a study of
+    thousands, it is a failure like others.
     """
     names = [names] if isinstance(names, str) else list(names)
     functions = {name: find(name) for name in names}
     check_options(options, names)
     checkpoint = subject if isinstance(subject, Checkpoint) else Checkpoint(subject)
+    if strict:
+        checkpoint.risk.check()
     estimates: dict[str, Estimate] = {}
     seconds: dict[str, float] = {}
     for name, function in functions.items():

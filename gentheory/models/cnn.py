@@ -3,7 +3,7 @@
 from torch import nn
 
 from gentheory.errors import InputError
-from gentheory.models.mlp import at_least_one
+from gentheory.models.mlp import at_least_one, yes_or_no
 
 
 def cnn(
@@ -17,6 +17,7 @@ def cnn(
     """
     at_least_one("cnn.width", width)
     at_least_one("cnn.depth", depth)
+    yes_or_no("cnn.bias", bias)
     if len(shape) != 3:
         raise InputError(
             "cnn", f"inputs of shape {shape}", "images (channels, height, width)", "use model 'mlp'"

@@ -40,6 +40,8 @@ def mlp(
     """
     at_least_one("mlp.depth", depth)
     at_least_one("mlp.width", width)
+    yes_or_no("mlp.skip", skip)
+    yes_or_no("mlp.bias", bias)
     kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
     if activation not in kinds:
         raise InputError(
@@ -57,3 +59,9 @@ def at_least_one(place: str, value: int) -> None:
     """Raise `InputError` unless the value is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(place, repr(value), "a whole number of at least 1", "give 1 or more")
+
+
+def yes_or_no(place: str, value: bool) -> None:
+    """Raise `InputError` unless the value is a truth value: a study's file may hold anything."""
+    if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(place, repr(value), "true or false", "give one of the two")

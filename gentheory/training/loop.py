@@ -109,7 +109,7 @@ def _epoch(
     optimizer: SGD,
     state: tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]],
     data: Split,
-    batches: Sequence[Int[Tensor, "M B"]],
+    batches: Sequence[Int[Tensor, "M _"]],  # the last one may be smaller
     rates: Float[Tensor, "T M"],
 ) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]]:
     """(theta, buffer) after one step a batch, each model at its own rate."""

@@ -1,6 +1,7 @@
 """The Fisher with sampled targets: one fixed matrix, unbiased over draws."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -83,8 +84,6 @@ def test_no_sample_is_refused(num_samples: int):
 @pytest.mark.parametrize("sampled", [True, False])
 def test_a_callable_loss_has_no_fisher(sampled: bool):
     risk = CASES["twice"].risk()
+    build = partial(sampled_fisher, generator=generator(0)) if sampled else fisher
     with pytest.raises(InputError, match="loss 'smoothed': found a callable without a likelihood"):
-        if sampled:
-            sampled_fisher(risk, generator=generator(0))
-        else:
-            fisher(risk)(risk.theta)
+        build(risk)(risk.theta)

@@ -48,5 +48,5 @@ def test_trap_30_float32_parameters_are_summed_in_float64():
 
 
 def test_without_a_start_there_is_no_distance():
-    with pytest.raises(gt.InputError, match="norms.distance: found no initial parameters"):
+    with pytest.raises(gt.InputError, match=r"norms\.distance: found no initial parameters"):
         norms.distance(Checkpoint(CASES["mlp"].risk()), generator=generator(0))

@@ -1,71 +1,102 @@
-"""Losses, accuracies and gaps of a stack against a plain loop over models and examples."""
+"""Losses, accuracies and gaps against a plain loop."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from cases import CASES
+from oracle import relative_error
+from torch import Tensor
+from torch.nn import functional as F
 
-from gentheory import losses, models
-from gentheory.data import gaussian_classes
-from gentheory.params import flatten
-from gentheory.training import evaluate as evaluation
+from gentheory import losses
+from gentheory.data.split import Split
+from gentheory.params import load_flat
+from gentheory.seeds import generator
+from gentheory.training import evaluate as module
 from gentheory.training.evaluate import evaluate, example_losses
 
-
-@pytest.fixture
-def nets():
-    return [
-        models.build("mlp", shape=(4,), num_classes=3, seed=seed, options={"width": 5}).double()
-        for seed in range(3)
-    ]
+NET = CASES["mlp"].module
 
 
-@pytest.fixture
-def parts():
-    options = {"num_features": 4, "num_classes": 3, "separation": 1.0, "seed": 1}
-    return gaussian_classes(num_train=17, num_test=29, **options)
+def split(count: int, name: str) -> Split:
+    stream = generator("evaluate", name)
+    targets = torch.randint(3, (count,), generator=stream)
+    return Split(torch.randn(count, 5, generator=stream), targets, 3, name)
 
 
-@pytest.mark.parametrize("at_once", [2**21, 7])
-def test_a_stack_against_a_loop(nets, parts, monkeypatch, at_once):
-    monkeypatch.setattr(evaluation, "_ACTIVATIONS", at_once)
-    train, test = parts
-    found = evaluate(nets[0], losses.cross_entropy, torch.stack([*map(flatten, nets)]), train, test)
-    for m, net in enumerate(nets):
-        with torch.no_grad():
-            f_train, f_test = net(train.inputs.double()), net(test.inputs.double())
-        on_train = nn.functional.cross_entropy(f_train, train.targets, reduction="none")
-        on_test = nn.functional.cross_entropy(f_test, test.targets, reduction="none")
-        assert float(found.train_loss[m]) == pytest.approx(float(on_train.mean()), abs=1e-12)
-        assert float(found.test_loss[m]) == pytest.approx(float(on_test.mean()), abs=1e-12)
-        gap = float(on_test.mean() - on_train.mean())
-        assert float(found.gap[m]) == pytest.approx(gap, abs=1e-12)
-        assert float(found.gap_stderr[m]) == pytest.approx(float(on_test.std()) / 29**0.5)
-        hits = (f_test.argmax(1) == test.targets).double().mean()
-        assert float(found.test_accuracy[m]) == pytest.approx(float(hits))
+TRAIN, TEST = split(9, "train"), split(13, "test")
+THETA = torch.randn(3, 100, generator=generator("evaluate", "theta"), dtype=torch.float64)
 
 
-def test_the_gap_error_covers_the_draw_of_the_test_examples(nets):
-    """Over fresh test sets the gap scatters by its standard error."""
-    options = {"num_features": 4, "num_classes": 3, "separation": 1.0, "seed": 1}
-    train, pool = gaussian_classes(num_train=17, num_test=200 * 50, **options)
-    theta = flatten(nets[0])[None]
-    gaps, errors = [], []
-    for index in torch.arange(len(pool)).split(50):
-        found = evaluate(nets[0], losses.cross_entropy, theta, train, pool.take(index))
-        gaps.append(float(found.gap))
-        errors.append(float(found.gap_stderr))
-    spread = torch.tensor(gaps).std()
-    # A standard deviation of 200 draws is known to 1 / √400 = 5 %; three of those.
-    assert float(spread / torch.tensor(errors).mean()) == pytest.approx(1.0, abs=0.15)
+def looped(theta: Tensor, data: Split) -> tuple[list[float], list[bool]]:
+    net = CASES["mlp"].module.eval()
+    load_flat(net, theta)
+    values, hits = [], []
+    with torch.no_grad():
+        for x, y in zip(data.inputs, data.targets, strict=True):
+            outputs = net(x.double()[None])
+            values.append(F.cross_entropy(outputs, y[None]).item())
+            hits.append(bool(outputs.argmax() == y))
+    return values, hits
 
 
-def test_each_model_may_have_its_own_targets(nets, parts):
-    train, _ = parts
-    theta = torch.stack([*map(flatten, nets)])
-    own = torch.stack([(train.targets + m) % 3 for m in range(3)])
-    together, _ = example_losses(nets[0], losses.cross_entropy, theta, train.inputs, own)
+def test_evaluation_is_a_plain_loop():
+    found = evaluate(NET, losses.cross_entropy, THETA, TRAIN, TEST)
     for m in range(3):
-        alone, _ = example_losses(
-            nets[0], losses.cross_entropy, theta[m : m + 1], train.inputs, own[m]
+        (on_train, right_train), (on_test, right_test) = (
+            looped(THETA[m], data) for data in (TRAIN, TEST)
         )
-        torch.testing.assert_close(together[m], alone[0], rtol=0, atol=1e-12)
+        assert found.train_loss[m].item() == pytest.approx(np.mean(on_train), rel=1e-12)
+        assert found.test_loss[m].item() == pytest.approx(np.mean(on_test), rel=1e-12)
+        assert found.train_accuracy[m].item() == pytest.approx(np.mean(right_train), rel=1e-14)
+        assert found.test_accuracy[m].item() == pytest.approx(np.mean(right_test), rel=1e-14)
+        gap = np.mean(on_test) - np.mean(on_train)
+        assert found.gap[m].item() == pytest.approx(gap, rel=1e-11)
+        error = np.std(on_test, ddof=1) / math.sqrt(13)
+        assert found.gap_stderr[m].item() == pytest.approx(error, rel=1e-11)
+
+
+@pytest.mark.parametrize("numbers", [1, 3 * 5 * 2, 3 * 5 * 4, 10**6])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, numbers: int):
+    monkeypatch.setattr(module, "_ACTIVATIONS", numbers)
+    values, hits = example_losses(NET, losses.cross_entropy, THETA, TEST.inputs, TEST.targets)
+    expected, right = zip(*(looped(theta, TEST) for theta in THETA), strict=True)
+    assert values.shape == (3, 13)
+    assert relative_error(values, torch.tensor(expected, dtype=torch.float64)) < 1e-13
+    assert hits.tolist() == list(right)
+
+
+def test_each_model_may_have_targets_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_ACTIVATIONS", 3 * 5 * 4)
+    own = torch.stack([TEST.targets.roll(m) for m in range(3)])
+    values, hits = example_losses(NET, losses.cross_entropy, THETA, TEST.inputs, own)
+    for m in range(3):
+        data = Split(TEST.inputs, own[m], 3, "rolled")
+        expected, right = looped(THETA[m], data)
+        assert values[m].tolist() == pytest.approx(expected, rel=1e-12)
+        assert hits[m].tolist() == right
+
+
+def test_trap_30_float32_models_are_averaged_in_float64():
+    found = evaluate(NET.float(), losses.cross_entropy, THETA.float(), TRAIN, TEST)
+    NET.double()
+    assert found.train_loss.dtype == torch.float64
+    expected = evaluate(NET, losses.cross_entropy, THETA, TRAIN, TEST)
+    assert torch.allclose(found.test_loss, expected.test_loss, rtol=1e-5)
+
+
+def test_a_broken_model_is_nan_alone():
+    sick = THETA.clone()
+    sick[1] = torch.nan
+    found = evaluate(NET, losses.cross_entropy, sick, TRAIN, TEST)
+    expected = evaluate(NET, losses.cross_entropy, THETA, TRAIN, TEST)
+    assert found.test_loss.isnan().tolist() == [False, True, False]
+    assert torch.equal(found.gap[[0, 2]], expected.gap[[0, 2]])
+
+
+def test_no_gradient_is_kept():
+    theta = THETA.clone().requires_grad_()
+    values, _ = example_losses(NET, losses.mse, theta, TEST.inputs, TEST.targets)
+    assert not values.requires_grad

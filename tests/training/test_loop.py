@@ -1,197 +1,256 @@
-"""Stacked training: each model as if it were alone, and as PyTorch itself would train it."""
+"""Stacks train as torch's own optimizer trains each model, and nobody disturbs a neighbour."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from cases import CASES, smoothed
+from oracle import relative_error
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentheory import losses, models
-from gentheory.data import Split, gaussian_classes
-from gentheory.params import Layout, flatten, load_flat
-from gentheory.training.loop import Plan, Trained, train
+from gentheory.data.split import Split
+from gentheory.params import flatten, load_flat
+from gentheory.seeds import generator
+from gentheory.training.loop import DIVERGED_ABOVE, Plan, Trained, train
+from gentheory.training.optim import SGD
 
-SHAPE, CLASSES, COUNT = (5,), 3, 23
-
-
-@pytest.fixture(scope="module")
-def data() -> Split:
-    options = {"num_features": 5, "num_classes": CLASSES, "separation": 2.0, "seed": 0}
-    return gaussian_classes(num_train=COUNT, num_test=10, **options)[0]
+N, BATCH = 22, 8  # the third batch of an epoch has 6 examples
+NET = CASES["mlp"].module
+CE = losses.cross_entropy
 
 
-def module(seed: int = 0) -> nn.Module:
-    options = {"depth": 3, "width": 4, "skip": True}
-    return models.build("mlp", shape=SHAPE, num_classes=CLASSES, seed=seed, options=options)
+def split() -> Split:
+    stream = generator("training data")
+    x = torch.randn(N, 5, generator=stream)
+    return Split(x, x[:, :3].argmax(1), 3, "train")
 
 
-def starts(count: int) -> torch.Tensor:
-    return torch.stack([flatten(module(seed)) for seed in range(count)]).double()
+def starts(count: int) -> Tensor:
+    noise = torch.randn(count, 100, generator=generator("starts"), dtype=torch.float64)
+    return flatten(NET) + 0.1 * noise
 
 
-def orders(seeds: list[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(100 + seed) for seed in seeds]
-
-
-def plan_of(rates: list[float], **changes: object) -> Plan:
+def plan(rates: list[float], **changes: Any) -> Plan:
     count = len(rates)
     settings = {
-        "epochs": 5,
-        "batch_size": 4,
-        "learning_rate": torch.tensor(rates, dtype=torch.float64),
-        "momentum": torch.linspace(0.0, 0.9, count, dtype=torch.float64),
-        "weight_decay": torch.linspace(0.0, 0.1, count, dtype=torch.float64),
+        "epochs": 4,
+        "batch_size": BATCH,
+        "momentum": torch.linspace(0.0, 0.9, count),
+        "weight_decay": torch.linspace(0.1, 0.0, count),
+        **changes,
     }
-    return Plan(**(settings | changes))  # type: ignore[arg-type]
+    return Plan(learning_rate=torch.tensor(rates, dtype=torch.float64), **settings)
 
 
-def run(data: Split, plan: Plan, theta: torch.Tensor, seeds: list[int]) -> Trained:
-    return train(module(), losses.cross_entropy, theta, data, plan, orders(seeds))
+def run(theta: Tensor, chosen: Plan, *, first: int = 0, data: Split | None = None) -> Trained:
+    orders = [generator("order", first + m) for m in range(len(theta))]
+    return train(NET, CE, theta, data or split(), chosen, orders)
 
 
-def only(plan: Plan, m: int) -> Plan:
-    """The plan of model m alone."""
-    own = {n: getattr(plan, n)[m : m + 1] for n in ("learning_rate", "momentum", "weight_decay")}
-    shared = ("epochs", "batch_size", "schedule", "stop_at_loss")
-    return Plan(**own, **{name: getattr(plan, name) for name in shared})
+def only(chosen: Plan, m: int) -> Plan:
+    return Plan(
+        chosen.epochs,
+        chosen.batch_size,
+        chosen.learning_rate[m : m + 1],
+        chosen.momentum[m : m + 1],
+        chosen.weight_decay[m : m + 1],
+        chosen.schedule,
+        chosen.stop_at_loss,
+    )
 
 
-def by_torch(data: Split, plan: Plan, m: int) -> tuple[torch.Tensor, list[float]]:
-    """Model m trained by torch.optim.SGD, batch by batch: weights, and loss after each epoch."""
-    net = module(m).double()
+def by_torch(theta: Tensor, chosen: Plan, m: int) -> tuple[Tensor, list[float], list[float]]:
+    """Parameters, training losses and learning rates of torch.optim.SGD on the same batches."""
+    net, data, order = CASES["mlp"].module, split(), generator("order", m)
+    load_flat(net, theta)
+    x, y = data.inputs.double(), data.targets
     optimizer = torch.optim.SGD(
         net.parameters(),
-        lr=float(plan.learning_rate[m]),
-        momentum=float(plan.momentum[m]),
-        weight_decay=float(plan.weight_decay[m]),
+        lr=float(chosen.learning_rate[m]),
+        momentum=float(chosen.momentum[m]),
+        weight_decay=float(chosen.weight_decay[m]),
     )
-    order, inputs, step = orders([m])[0], data.inputs.double(), 0
-    total, curve = plan.epochs * math.ceil(len(data) / plan.batch_size), []
-    for _ in range(plan.epochs):
-        for index in torch.randperm(len(data), generator=order).split(plan.batch_size):
-            if plan.schedule == "cosine":
-                factor = (1 + math.cos(math.pi * step / total)) / 2
-                optimizer.param_groups[0]["lr"] = float(plan.learning_rate[m]) * factor
+    total = chosen.epochs * math.ceil(N / BATCH)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    curve, rates = [F.cross_entropy(net(x), y).item()], []
+    for _ in range(chosen.epochs):
+        for index in torch.randperm(N, generator=order).split(BATCH):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(inputs[index]), data.targets[index]).backward()
+            F.cross_entropy(net(x[index]), y[index]).backward()
+            rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            step += 1
-        with torch.no_grad():
-            curve.append(float(nn.functional.cross_entropy(net(inputs), data.targets)))
-    return flatten(net), curve
+            if chosen.schedule == "cosine":
+                cosine.step()
+        curve.append(F.cross_entropy(net(x), y).item())
+    return flatten(net), curve, rates
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_every_model_of_a_stack_goes_the_way_of_torch_sgd(data, schedule):
-    plan = plan_of([0.01, 0.05, 0.2], schedule=schedule)
-    trained = run(data, plan, starts(3), [0, 1, 2])
+def test_parity_with_torch_optim(schedule: str):
+    theta, chosen = starts(3), plan([0.3, 0.05, 0.1], schedule=schedule)
+    trained = run(theta, chosen)
     for m in range(3):
-        theta, curve = by_torch(data, plan, m)
-        torch.testing.assert_close(trained.theta[m], theta, rtol=0, atol=1e-10)
-        assert trained.curve[1:, m].tolist() == pytest.approx(curve, abs=1e-10)
+        expected, curve, rates = by_torch(theta[m], chosen, m)
+        assert relative_error(trained.theta[m], expected) < 1e-10
+        assert trained.curve[:, m].tolist() == pytest.approx(curve, rel=1e-10)
+        time = sum(rates) / (1 - float(chosen.momentum[m].double()))
+        assert trained.training_time[m].item() == pytest.approx(time, rel=1e-12)
     assert trained.outcomes == ("finished",) * 3
+    assert trained.steps.tolist() == [12, 12, 12]
 
 
-def test_a_stack_gives_what_each_model_gives_alone(data):
-    # One that diverges, one that reaches its target early, and two that run to the end.
-    plan = plan_of([0.02, 1e4, 0.3, 0.001], epochs=12, stop_at_loss=0.62)
-    together = run(data, plan, starts(4), [0, 1, 2, 3])
-    assert set(together.outcomes) == {"finished", "diverged", "target"}
+def test_sgd_by_hand():
+    sgd = SGD(torch.tensor([[0.5]]), torch.tensor([[0.1]]))
+    theta, buffer = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 0.0]])
+    gradient, rate = torch.tensor([[1.0, -1.0]]), torch.tensor([[0.25]])
+    moved, kept = sgd.step(theta, buffer, gradient, rate)
+    assert kept.tolist() == [[pytest.approx(3.1), pytest.approx(-0.8)]]
+    assert moved.tolist() == [[pytest.approx(0.225), pytest.approx(2.2)]]
+    assert (theta.tolist(), buffer.tolist()) == ([[1.0, 2.0]], [[4.0, 0.0]])
+
+
+def test_training_time_by_hand():
+    settings = torch.tensor([0.2, 0.5, 0.0], dtype=torch.float64).split(1)
+    chosen = Plan(2, 10, *settings)
+    # 2 epochs of 3 batches at 0.2 / (1 - 0.5)
+    assert run(starts(1), chosen).training_time.tolist() == [pytest.approx(6 * 0.4, rel=1e-14)]
+    chosen = Plan(1, 11, *settings, "cosine")
+    # two steps: factors 1 and (1 + cos(π/2)) / 2
+    assert run(starts(1), chosen).training_time.tolist() == [pytest.approx(1.5 * 0.4, rel=1e-14)]
+
+
+def test_a_stack_is_as_good_as_its_models():
+    """Mixed rates; one diverges, one reaches its target and leaves."""
+    theta, chosen = starts(4), plan([0.3, 1e6, 0.01, 0.5], epochs=12, stop_at_loss=0.6)
+    together = run(theta, chosen)
+    assert together.outcomes[1] == "diverged"
+    assert "target" in together.outcomes
+    assert "finished" in together.outcomes
     for m in range(4):
-        alone = run(data, only(plan, m), starts(4)[m : m + 1], [m])
-        torch.testing.assert_close(together.theta[m], alone.theta[0], rtol=0, atol=1e-10)
-        assert together.outcomes[m] == alone.outcomes[0]
-        assert together.steps[m] == alone.steps[0]
-        torch.testing.assert_close(together.training_time[m], alone.training_time[0])
-        torch.testing.assert_close(
-            together.curve[:, m], alone.curve[:, 0], rtol=0, atol=1e-10, equal_nan=True
-        )
+        alone = run(theta[m : m + 1], only(chosen, m), first=m)
+        assert alone.outcomes == together.outcomes[m : m + 1]
+        assert alone.steps == together.steps[m]
+        assert relative_error(together.theta[m], alone.theta[0]) < 1e-10
+        assert torch.allclose(together.curve[:, m], alone.curve[:, 0], rtol=1e-10, equal_nan=True)
+        assert together.training_time[m] == alone.training_time[0]
 
 
-def test_a_diverged_model_keeps_its_last_good_parameters(data):
-    trained = run(data, plan_of([1e6], epochs=3), starts(1), [0])
-    assert trained.outcomes == ("diverged",)
-    assert torch.equal(trained.theta, starts(1))
-    assert trained.curve[1:].isnan().all()
-    assert trained.steps.tolist() == [6]
+def test_a_model_stops_at_its_target():
+    theta, target = starts(1), 0.6
+    trained = run(theta, plan([0.5], epochs=30, stop_at_loss=target))
+    seen = trained.curve[:, 0]
+    epochs = int(seen.isfinite().sum()) - 1
+    assert trained.outcomes == ("target",)
+    assert 1 <= epochs < 30
+    assert seen[epochs] <= target < seen[epochs - 1]
+    assert seen[epochs + 1 :].isnan().all()
+    assert trained.steps.tolist() == [3 * epochs]
+    short = run(theta, plan([0.5], epochs=epochs))
+    assert torch.equal(trained.theta, short.theta)
 
 
-def test_a_model_that_starts_as_nan_leaves_its_stack_unharmed(data):
+def test_a_diverged_model_stays_at_its_last_good_epoch():
     theta = starts(2)
-    theta[0] = math.nan
-    trained = run(data, plan_of([0.1, 0.1]), theta, [0, 1])
+    trained = run(theta, plan([1e5, 0.1], epochs=3))
     assert trained.outcomes == ("diverged", "finished")
-    alone = run(data, only(plan_of([0.1, 0.1]), 1), starts(2)[1:], [1])
-    torch.testing.assert_close(trained.theta[1], alone.theta[0], rtol=0, atol=1e-10)
+    assert torch.equal(trained.theta[0], theta[0])
+    assert trained.curve[1:, 0].isnan().all()
+    assert trained.curve[:, 1].isfinite().all()
+    assert trained.steps.tolist() == [3, 9]
 
 
-def test_reaching_the_target_ends_training_there(data):
-    whole = run(data, plan_of([0.2], epochs=12), starts(1), [0]).curve[:, 0]
-    target = float(whole[5])
-    first = next(epoch for epoch in range(1, 13) if whole[epoch] <= target)
-    stopped = run(data, plan_of([0.2], epochs=12, stop_at_loss=target), starts(1), [0])
-    assert stopped.outcomes == ("target",)
-    assert stopped.steps.tolist() == [6 * first]
-    assert stopped.curve[first + 1 :].isnan().all()
-    torch.testing.assert_close(stopped.curve[: first + 1, 0], whole[: first + 1])
+def test_a_loss_far_above_the_first_one_has_diverged():
+    """Finite, yet more than so many times the first: a large but useless step."""
+    trained = run(starts(1), plan([1e3], epochs=1, weight_decay=torch.zeros(1)))
+    theta, data = trained.theta, split()
+    moved, _, _ = by_torch(theta[0], plan([1e3], epochs=1, weight_decay=torch.zeros(1)), 0)
+    net = CASES["mlp"].module
+    load_flat(net, moved)
+    loss = F.cross_entropy(net(data.inputs.double()), data.targets).item()
+    assert math.isfinite(loss)
+    assert loss > DIVERGED_ABOVE * trained.curve[0, 0]
+    assert trained.outcomes == ("diverged",)
 
 
-def test_training_time_by_hand(data):
-    plan = plan_of([0.1, 0.2], epochs=2, momentum=torch.tensor([0.0, 0.5]))
-    constant = run(data, plan, starts(2), [0, 1])
-    assert constant.training_time.tolist() == pytest.approx([12 * 0.1, 12 * 0.4])
-    plan = plan_of([0.1], epochs=2, schedule="cosine")
-    factors = [(1 + math.cos(math.pi * k / 12)) / 2 for k in range(12)]
-    assert run(data, plan, starts(1), [0]).training_time.item() == pytest.approx(0.1 * sum(factors))
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_poisoned_model_leaves_the_others_unharmed(poison: float):
+    theta = starts(3)
+    sick = theta.clone()
+    sick[1, 4] = poison
+    chosen = plan([0.1, 0.1, 0.1])
+    healthy, trained = run(theta, chosen), run(sick, chosen)
+    assert trained.outcomes == ("finished", "diverged", "finished")
+    for m in (0, 2):
+        assert torch.equal(trained.theta[m], healthy.theta[m])
+        assert torch.equal(trained.curve[:, m], healthy.curve[:, m])
 
 
-def test_the_batch_order_is_that_of_the_generator_alone(data):
-    torch.manual_seed(0)
-    first = run(data, plan_of([0.1]), starts(1), [0])
-    torch.manual_seed(1)
-    assert torch.equal(first.theta, run(data, plan_of([0.1]), starts(1), [0]).theta)
-    assert not torch.equal(first.theta, run(data, plan_of([0.1]), starts(1), [1]).theta)
+def test_the_orders_alone_are_random():
+    theta, chosen = starts(2), plan([0.1, 0.1])
+    state = torch.get_rng_state()
+    first, again = run(theta, chosen), run(theta, chosen)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(first.theta, again.theta)
+    assert not torch.equal(run(theta, chosen, first=7).theta, first.theta)
 
 
-def test_progress_is_told_after_each_epoch(data):
-    told: list[float] = []
-    train(
-        module(),
-        losses.cross_entropy,
-        starts(1),
-        data,
-        plan_of([0.1]),
-        orders([0]),
-        progress=told.append,
-    )
-    assert told == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+def test_the_arguments_are_left_alone():
+    theta, data = starts(2), split()
+    before, own = theta.clone(), flatten(NET)
+    run(theta, plan([0.1, 0.2]), data=data)
+    assert torch.equal(theta, before)
+    assert torch.equal(flatten(NET), own)
+    assert torch.equal(data.inputs, split().inputs)
 
 
-def test_the_template_module_is_left_alone(data):
-    net = module()
-    before = flatten(net)
-    theta = starts(2)
-    train(net, losses.cross_entropy, theta, data, plan_of([0.1, 0.1]), orders([0, 1]))
-    assert torch.equal(flatten(net), before)
-    assert torch.equal(theta, starts(2))
-    assert all(parameter.grad is None for parameter in net.parameters())
+def test_progress_is_the_share_of_epochs():
+    seen: list[float] = []
+    orders = [generator("order", 0)]
+    train(NET, CE, starts(1), split(), plan([0.1]), orders, progress=seen.append)
+    assert seen == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_trained_weights_go_back_into_a_module(data):
-    trained = run(data, plan_of([0.1]), starts(1), [0])
-    net = module().double()
-    load_flat(net, trained.theta[0])
-    loss = nn.functional.cross_entropy(net(data.inputs.double()), data.targets)
-    assert loss.item() == pytest.approx(float(trained.curve[-1, 0]), abs=1e-12)
-    assert Layout.of(net).size == trained.theta.shape[1]
+@pytest.mark.parametrize("loss", [losses.mse, losses.resolve(smoothed)])
+def test_other_losses_go_down_too(loss: losses.Loss):
+    trained = train(NET, loss, starts(1), split(), plan([0.1], epochs=8), [generator("order", 0)])
+    assert trained.curve[-1, 0] < 0.9 * trained.curve[0, 0]
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_trains_to_the_same_weights(data):
-    plan = plan_of([0.02, 0.1])
-    there = Split(data.inputs.cuda(), data.targets.cuda(), data.num_classes, data.name)
-    loss, theta = losses.cross_entropy, starts(2).cuda()
-    on_gpu = train(module().cuda(), loss, theta, there, plan, orders([0, 1]))
-    on_cpu = run(data, plan, starts(2), [0, 1])
-    torch.testing.assert_close(on_gpu.theta.cpu(), on_cpu.theta, rtol=0, atol=1e-9)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dtype_of_the_parameters_is_kept(dtype: torch.dtype):
+    trained = run(starts(2).to(dtype), plan([0.1, 0.2]))
+    assert (trained.theta.dtype, trained.curve.dtype) == (dtype, torch.float64)
+    reference = run(starts(2), plan([0.1, 0.2]))
+    assert relative_error(trained.theta, reference.theta) < 1e-4
+
+
+def test_convolutions_and_tied_weights_train_as_stacks():
+    for net in (models.build("cnn", shape=(1, 6, 6), num_classes=3, seed=0), Tied()):
+        data = Split(torch.randn(6, 1, 6, 6, generator=generator(1)), torch.arange(6) % 3, 3, "x")
+        theta = flatten(net).double().repeat(2, 1)
+        chosen = Plan(2, 4, torch.tensor([0.1, 0.2]), torch.zeros(2), torch.zeros(2))
+        trained = train(net.double(), CE, theta, data, chosen, [generator(m) for m in range(2)])
+        order = generator(1)
+        load_flat(net, theta[1])
+        optimizer = torch.optim.SGD(net.parameters(), lr=float(torch.tensor(0.2)))
+        for _ in range(2):
+            for index in torch.randperm(6, generator=order).split(4):
+                optimizer.zero_grad()
+                F.cross_entropy(net(data.inputs[index].double()), data.targets[index]).backward()
+                optimizer.step()
+        assert relative_error(trained.theta[1], flatten(net)) < 1e-10
+
+
+class Tied(nn.Module):
+    """Trap 15 in training: one weight in two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(36, 36), nn.Linear(36, 36), nn.Linear(36, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.second(self.first(x.flatten(1)).tanh()).tanh())

@@ -1,0 +1,127 @@
+"""What every measure promises, found by walking the folder: a new file is tested on arrival."""
+
+import inspect
+import math
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case
+from torch import Tensor
+
+import gentheory as gt
+from gentheory import measures
+from gentheory.checkpoint import Checkpoint
+from gentheory.estimate import Estimate
+
+SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
+
+
+@pytest.fixture(params=measures.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def checkpoint_of(case: Case, **options: Any) -> Checkpoint:
+    risk = case.risk(**options)
+    return Checkpoint(risk, torch.zeros_like(risk.theta), 10, 0.5)
+
+
+def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:
+    return gt.measure(subject, name, seed=seed)[name]
+
+
+def same(one: Estimate, other: Estimate, rtol: float) -> bool:
+    return math.isclose(one.value, other.value, rel_tol=rtol)
+
+
+def test_the_walk_finds_the_families():
+    families = {name.partition(".")[0] for name in measures.names()}
+    assert families >= {"norms", "spectra", "tic"}
+    assert len(measures.names()) == len(set(measures.names()))
+
+
+def test_signature_and_docstring(name: str):
+    function = measures.find(name)
+    first, *others = inspect.signature(function).parameters.values()
+    assert (first.name, first.annotation) == ("checkpoint", Checkpoint)
+    assert {p.kind for p in others} == {inspect.Parameter.KEYWORD_ONLY}
+    defaults = {p.name: p.default for p in others}
+    assert defaults.pop("generator") is inspect.Parameter.empty
+    assert inspect.Parameter.empty not in defaults.values()
+    assert inspect.signature(function).return_annotation is Estimate
+    document = inspect.getdoc(function) or ""
+    assert "stderr" in document or "Exact." in document  # what the error covers
+
+
+def test_a_number_or_a_reason(name: str, subject: Case):
+    estimate = estimate_of(name, checkpoint_of(subject))
+    assert estimate.status in ("ok", "refused", "failed")
+    assert math.isfinite(estimate.value) == (estimate.status == "ok")
+    assert bool(estimate.reason) == (estimate.status != "ok")
+    assert estimate.status == "ok"  # nothing about these nets is odd
+
+
+def test_the_seed_decides(name: str, subject: Case):
+    first, again = (estimate_of(name, checkpoint_of(subject), seed=5) for _ in range(2))
+    assert first == again
+    other = estimate_of(name, checkpoint_of(subject), seed=6)
+    spread = math.hypot(first.stderr, other.stderr)
+    assert abs(first.value - other.value) <= 4 * spread + 1e-9 * abs(first.value)
+
+
+def test_json_round_trip(name: str, subject: Case):
+    estimate = estimate_of(name, checkpoint_of(subject))
+    assert Estimate.from_json(estimate.to_json()) == estimate
+
+
+def test_nothing_is_touched(name: str, subject: Case):
+    module, (inputs, targets) = subject.module, subject.data
+    risk = gt.EmpiricalRisk(module, subject.loss, (inputs, targets), batch_size=4)
+    held = Checkpoint(risk, torch.zeros_like(risk.theta))
+    watched = {
+        "theta": risk.theta,
+        "initial": held.initial,
+        "inputs": inputs,
+        "targets": targets,
+        **{f"user's {n}": t for n, t in module.state_dict().items()},
+        **{f"risk's {n}": t for n, t in risk.module.state_dict().items()},
+    }
+    before = {key: tensor.clone() for key, tensor in watched.items()}
+    rng = torch.get_rng_state()
+    estimate_of(name, held)
+    assert all(torch.equal(before[key], tensor) for key, tensor in watched.items())
+    assert all(part.training for part in module.modules())
+    assert not any(part.training for part in risk.module.modules())
+    assert all(p.grad is None for m in (module, risk.module) for p in m.parameters())
+    assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_trap_4_neither_the_batch_size_nor_the_split_matters(name: str):
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 5, generator=stream, dtype=torch.float64)
+    x[60:] *= 5
+    y, net = torch.randint(3, (64,), generator=stream), CASES["mlp"].module
+
+    def value(data: Any, batch_size: int = 64) -> Estimate:
+        risk = gt.EmpiricalRisk(net, "cross_entropy", data, batch_size=batch_size)
+        return estimate_of(name, Checkpoint(risk, torch.zeros_like(risk.theta)))
+
+    whole = value((x, y))
+    assert same(value((x, y), batch_size=7), whole, 1e-8)
+    assert same(value([(x[:60], y[:60]), (x[60:], y[60:])]), whole, 1e-8)
+
+
+def test_the_order_of_the_examples_does_not_matter(name: str):
+    net, (x, y) = CASES["conv"].module, CASES["conv"].data
+
+    def value(order: Tensor) -> Estimate:
+        risk = gt.EmpiricalRisk(net, "cross_entropy", (x[order], y[order]), batch_size=3)
+        return estimate_of(name, Checkpoint(risk, torch.zeros_like(risk.theta)))
+
+    assert same(value(torch.arange(7)), value(torch.tensor([3, 1, 6, 0, 2, 5, 4])), 1e-8)

@@ -1,0 +1,90 @@
+"""The annotated shapes are the real ones: the core runs under jaxtyping's import hook."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import torch
+from jaxtyping import TypeCheckError, install_import_hook
+
+# Not gentheory.data: its protocol of batches is for type checkers, not for isinstance.
+CHECKED = [
+    f"gentheory.{name}"
+    for name in (
+        "checkpoint", "curvature", "estimate", "factors", "linalg", "losses", "measures",
+        "models", "params", "risk", "seeds", "training",
+    )
+]
+
+with install_import_hook(CHECKED, "beartype.beartype"):
+    import gentheory as gt
+    from cases import CASES
+    from gentheory import losses, measures, models
+    from gentheory.checkpoint import Checkpoint, load, save
+    from gentheory.curvature import fisher, gradient_covariance, sampled_fisher
+    from gentheory.data.recipe import Recipe
+    from gentheory.factors import gradient_norms
+    from gentheory.params import Layout, flatten
+    from gentheory.seeds import generator
+    from gentheory.training.evaluate import evaluate
+    from gentheory.training.loop import Plan, train
+
+for name in ("conv", "grouped conv", "embedding tied", "attention", "twice", "scalar"):
+    risk = CASES[name].risk()
+    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta))
+    for measure in measures.names():
+        assert gt.measure(checkpoint, measure)[measure].status == "ok", (name, measure)
+    if CASES[name].likelihood:
+        kinds = {m: {"curvature": "sampled_fisher"} for m in ("tic.exact", "tic.diagonal")}
+        results = gt.measure(checkpoint, list(kinds), options=kinds)
+        assert all(estimate.status == "ok" for estimate in results.values())
+        sampled_fisher(risk, generator=generator(0))(risk.theta)
+        fisher(risk)(risk.theta)
+    gradient_norms(risk)
+    gradient_covariance(risk, centred=True)(torch.zeros(2, 3, risk.num_params).double())
+
+recipe = Recipe("digits", n_train=30)
+description = {"name": "mlp", "shape": (1, 8, 8), "num_classes": 10, "options": {"width": 3}}
+net = models.build(**description, seed=0)
+start = flatten(net).repeat(2, 1)
+plan = Plan(2, 8, torch.tensor([0.1, 0.01]), torch.zeros(2), torch.zeros(2), "cosine", 0.1)
+orders = [generator(m) for m in range(2)]
+trained = train(net, losses.cross_entropy, start, recipe.train(), plan, orders)
+evaluate(net, losses.cross_entropy, trained.theta, recipe.train(), recipe.test())
+record = {
+    "model": description, "data": recipe.to_dict(), "loss": "cross_entropy",
+    "weight_decay": 0.0, "steps": 8, "training_time": 0.5,
+}
+save(PATH, trained.theta, start, layout=Layout.of(net), records=[record] * 2)
+assert gt.measure(load(PATH, 1), "tic.diagonal")["tic.diagonal"].status == "ok"
+
+# The hook does bite.
+for wrong in (
+    lambda: risk.gradient(torch.zeros(2, 16).double()),
+    lambda: losses.cross_entropy.fisher(torch.zeros(3)),
+    lambda: gt.Estimate("1.0"),
+):
+    try:
+        wrong()
+    except TypeCheckError:
+        continue
+    raise SystemExit("a wrong shape or type went through")
+print("checked", len(measures.names()))
+"""
+
+
+def test_annotated_shapes_hold(tmp_path: Path):
+    path = str(tmp_path / "stack.safetensors")
+    program = f"PATH = __import__('pathlib').Path({path!r})\n{PROGRAM}"
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=tests,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("checked ")
