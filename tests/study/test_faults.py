@@ -3,7 +3,6 @@
 import errno
 import gzip
 import os
-import re
 import resource
 import shutil
 import struct
