@@ -4,8 +4,8 @@
 
 Means are over counted examples, never means of batch means, and sums over batches are kept in
 float64. The model is a private copy in eval mode: dropout is off, BatchNorm uses its running
-statistics, in-place activations are replaced, attention runs without fused kernels, and the module
-handed in stays as it was.
+statistics, attention runs without fused kernels; the module and the data handed in stay as they
+were.
 """
 
 import copy
@@ -61,7 +61,7 @@ class EmpiricalRisk:
         if not weight_decay >= 0:
             raise InputError("weight_decay", str(weight_decay), "0 or more", "give such a number")
         self.layout = Layout.of(module)
-        self.module = _private_copy(module).to(dtype=dtype)
+        self.module = copy.deepcopy(module).eval().to(dtype=dtype)
         self.loss = losses.resolve(loss)
         self.weight_decay = weight_decay
         own = flatten(self.module)
@@ -102,8 +102,9 @@ class EmpiricalRisk:
     def outputs(self, theta: Float[Tensor, " P"], inputs: Tensor) -> Float[Tensor, "B C"]:
         """The model's outputs with these parameters; differentiable and safe under vmap."""
         tensors = self.layout.unflatten(theta)
+        copied = inputs.clone()  # a first layer that works in place would write into the data
         with _differentiable_attention():
-            outputs = torch.func.functional_call(self.module, tensors, (inputs,), tie_weights=True)
+            outputs = torch.func.functional_call(self.module, tensors, (copied,), tie_weights=True)
         if not torch.is_tensor(outputs) or outputs.dim() != 2:
             raise InputError(
                 f"outputs of {type(self.module).__name__}",
@@ -233,16 +234,6 @@ def _differentiable_attention() -> Generator[None, None, None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def _private_copy(module: nn.Module) -> nn.Module:
-    """The module in eval mode, without in-place activations, sharing nothing with the original."""
-    module = copy.deepcopy(module).eval()
-    for part in module.modules():
-        # An in-place activation overwrites what forward-mode differentiation and vmap still need.
-        if getattr(part, "inplace", False):
-            part.inplace = False  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-    return module
 
 
 def _digest(inputs: Tensor, targets: Tensor) -> tuple[int, float, float]:

@@ -79,15 +79,21 @@ class TiedEmbedding(nn.Module):
 
 
 class InPlace(nn.Module):
-    """In-place activations as modules, as functions and as augmented assignment."""
+    """In-place activations as modules, as functions and as augmented assignment.
+
+    The skip adds what the block's first layer has left of its input: without `inplace` this would
+    be another function.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 6))
-        self.last = nn.Linear(6, 3)
+        self.body = nn.Sequential(nn.Linear(5, 5), nn.ReLU(inplace=True), nn.Linear(5, 5))
+        self.block = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 5))
+        self.last = nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.body(x)
+        h = h + self.block(h)
         h += 0.5
         h.relu_()
         return self.last(h)

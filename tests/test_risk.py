@@ -305,6 +305,29 @@ def test_the_user_s_module_stays_as_it_was(case: Case):
     assert torch.equal(inputs, kept)
 
 
+def test_trap_16_a_first_layer_in_place_does_not_write_into_the_data():
+    inputs = X.clone()
+    net = nn.Sequential(nn.ReLU(inplace=True), MLP.module)
+    risk = risk_of(net, data=(inputs, Y))
+    assert risk.value().item() == pytest.approx(
+        risk_of(MLP.module, data=(X.relu(), Y)).value().item(), rel=1e-14
+    )
+    risk.gradient()
+    gt.hessian(risk)(risk.theta)
+    assert torch.equal(inputs, X)
+
+
+def test_trap_16_a_model_that_works_in_place_stays_the_function_it_is():
+    case = CASES["in place"]
+    x, y = case.data
+    with torch.no_grad():
+        expected = case.values(case.module.eval()(x), y)
+        net = case.module.eval()
+        net.block[0].inplace = False
+        assert not torch.allclose(case.values(net(x), y), expected)
+    assert relative_error(case.risk().example_losses(), expected) < 1e-14
+
+
 def _state(module: nn.Module) -> dict[str, Tensor]:
     """Numbers, gradients, buffers and the in-place flags."""
     gradients = {f"{n}.grad": p.grad for n, p in module.named_parameters() if p.grad is not None}
@@ -318,7 +341,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def test_later_changes_of_the_module_or_of_theta_do_not_reach_the_risk():
-    module, theta = MLP.module, torch.ones(100, dtype=torch.float64)
+    module, theta = MLP.module, torch.linspace(-1, 1, 100, dtype=torch.float64)
     risk, given = risk_of(module), risk_of(module, theta=theta)
     expected = risk.value(), given.value()
     with torch.no_grad():

@@ -112,6 +112,17 @@ def test_float32_reaches_its_own_precision(name: str):
     assert relative_error(pairs.values, expected) < 1e-4
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", ["indefinite", "bulk at zero"])
+def test_trap_27_breakdown_is_relative_to_the_operator(name: str, scale: float):
+    matrix = with_spectrum(SPECTRA[name])
+    pairs = largest(operator_of(matrix), 3, rtol=1e-9, generator=generator(0))
+    scaled = largest(operator_of(scale * matrix), 3, rtol=1e-9, generator=generator(0))
+    assert relative_error(scaled.values / scale, pairs.values) < 1e-9
+    assert scaled.converged
+    assert abs(scaled.num_products - pairs.num_products) <= 5  # rounding may cost one look more
+
+
 def test_an_early_stop_says_so():
     matrix = with_spectrum(torch.linspace(0, 1, 200))
     pairs = largest(operator_of(matrix), 3, rtol=1e-8, max_steps=10, generator=generator(0))

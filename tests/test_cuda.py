@@ -1,0 +1,43 @@
+"""What holds on the CPU holds on a CUDA device, to rounding."""
+
+import pytest
+import torch
+from cases import CASES
+
+import gentheory as gt
+from gentheory import losses, measures, models
+from gentheory.checkpoint import Checkpoint
+from gentheory.data import Split, gaussian_classes
+from gentheory.params import flatten
+from gentheory.training.loop import Plan, train
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("name", measures.names())
+@pytest.mark.parametrize("net", ["mlp", "conv", "attention"])
+def test_every_measure(net: str, name: str):
+    case, values = CASES[net], []
+    for device in ("cpu", "cuda"):
+        risk = gt.EmpiricalRisk(case.module.to(device), case.loss, case.data)
+        start = torch.zeros_like(risk.theta)
+        values.append(gt.measure(Checkpoint(risk, start), name)[name].value)
+    case.module.to("cpu")
+    assert values[1] == pytest.approx(values[0], rel=1e-8)
+
+
+def test_training_a_stack():
+    options = {"num_features": 5, "num_classes": 3, "separation": 2.0, "seed": 0}
+    data, _ = gaussian_classes(num_train=23, num_test=5, **options)
+    plan = Plan(5, 4, torch.tensor([0.02, 0.1]), torch.tensor([0.0, 0.9]), torch.zeros(2))
+    found = []
+    for device in ("cpu", "cuda"):
+        nets = [models.build("mlp", shape=(5,), num_classes=3, seed=s).to(device) for s in (0, 1)]
+        theta = torch.stack([*map(flatten, nets)]).double()
+        there = Split(data.inputs.to(device), data.targets.to(device), 3, data.name)
+        orders = [torch.Generator().manual_seed(s) for s in (0, 1)]
+        found.append(train(nets[0], losses.cross_entropy, theta, there, plan, orders).theta.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)
