@@ -32,6 +32,8 @@ class Checkpoint:
     steps: int | None = None
     training_time: float | None = None
     """T: learning rate / (1 - momentum) summed over the steps."""
+    mean_residuals: Float[Tensor, "N C"] | None = None
+    """Outputs' gradients on the training examples, averaged over training; None if not kept."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Specification of model, data and training, as the study wrote it."""
 
@@ -43,11 +45,13 @@ def save(
     *,
     layout: Layout,
     records: Sequence[Mapping[str, Any]],
+    mean_residuals: Float[Tensor, "M N C"] | None = None,
 ) -> None:
     """Write a stack of M models of one architecture to one safetensors file.
 
     Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
-    `weight_decay`, `steps` and `training_time`; more is kept as it is.
+    `weight_decay`, `steps` and `training_time`; more is kept as it is. `mean_residuals` are
+    those that training kept, if it did.
     """
     header = {
         "format": FORMAT,
@@ -56,6 +60,8 @@ def save(
         "models": list(records),
     }
     tensors = {"theta": theta.contiguous(), "initial": initial.contiguous()}
+    if mean_residuals is not None:
+        tensors["mean_residuals"] = mean_residuals.contiguous()
     save_file(tensors, path, metadata={"gentheory": json.dumps(header, allow_nan=False)})
 
 
@@ -74,7 +80,8 @@ def load(
         raise InputError(f"{path}", f"index {index}", f"0 to {len(records) - 1}", "choose one")
     record = records[index]
     module = _module(path, header, record["model"])
-    theta, initial = _vectors(path, index)
+    tensors = _tensors(path, index)
+    theta = tensors["theta"]
     risk = EmpiricalRisk(
         module,
         record["loss"],
@@ -83,8 +90,16 @@ def load(
         theta=theta,
         dtype=dtype or theta.dtype,
     )
-    initial = initial.to(risk.theta)
-    return Checkpoint(risk, initial, record["steps"], record["training_time"], record)
+    # They belong to the training examples: other data have none.
+    kept = tensors.get("mean_residuals") if data is None else None
+    return Checkpoint(
+        risk,
+        tensors["initial"].to(risk.theta),
+        record["steps"],
+        record["training_time"],
+        None if kept is None else kept.to(risk.theta),
+        record,
+    )
 
 
 def load_weights(module: nn.Module, path: Path | str) -> nn.Module:
@@ -135,10 +150,12 @@ def _state_dict(path: Path) -> Any:
         ) from error
 
 
-def _vectors(path: Path, index: int) -> tuple[Tensor, Tensor]:
+def _tensors(path: Path, index: int) -> dict[str, Tensor]:
+    """What the file holds of this model, by name."""
     try:
         with safe_open(path, "pt") as file:
-            return file.get_slice("theta")[index], file.get_slice("initial")[index]
+            names = {"theta", "initial", *file.keys()}  # the first two must be there
+            return {name: file.get_slice(name)[index] for name in names}
     except (SafetensorError, IndexError) as error:
         raise InputError(
             str(path),

@@ -19,7 +19,7 @@ FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "estimate", "seeds", "axes", "params"),
     ("linalg", "models", "data", "stats", "losses"),
-    ("risk", "checkpoint"),
+    ("risk", "checkpoint", "examples"),
     ("curvature", "factors"),
     ("measures", "training"),
     ("study", "pruning"),
@@ -29,6 +29,7 @@ LAYERS = (
 SIDEWAYS = {
     ("params", "errors"),
     ("checkpoint", "risk"),
+    ("examples", "risk"),
     ("report", "plots"),
     ("cli", "progress"),
 }

@@ -1,7 +1,8 @@
 """Measures: one file a family, each measure a function `f(checkpoint, *, options, generator)`.
 
 `measure` finds them by name: "tic.diagonal" is `diagonal` in `gentheory/measures/tic.py`, and a
-bare family name means the function of that name. A family's `__all__` lists its measures.
+bare family name means the function of that name. A family's `__all__` lists its measures. What
+follows a colon tells variants apart: "tic.exact:strong" is `tic.exact` with options of its own.
 """
 
 import importlib
@@ -80,7 +81,7 @@ def names() -> list[str]:
 
 def find(name: str) -> Measure:
     """The function of this name. Raises `InputError` with the known names for any other."""
-    family, _, function = name.partition(".")
+    family, _, function = name.partition(":")[0].partition(".")
     function = function or family
     known = {module.name for module in pkgutil.iter_modules(__path__)}
     if family in known and function in _family(family).__all__:

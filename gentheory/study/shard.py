@@ -109,6 +109,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         initial,
         layout=Layout.of(module),
         records=records,
+        mean_residuals=trained.mean_residuals,
     )
     costs = [{"model": point.id, "what": "training", "seconds": seconds} for point in points]
     rows: list[dict[str, Any]] = []
@@ -151,6 +152,7 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         column("weight_decay"),
         shared["schedule"],
         shared["stop_at_loss"],
+        shared["keep_residuals"],
     )
 
 
@@ -188,8 +190,15 @@ def _checkpoint(
         theta=trained.theta[m],
         dtype=getattr(torch, measures["dtype"]),
     )
-    start = initial[m].to(risk.theta)
-    return Checkpoint(risk, start, record["steps"], record["training_time"], record)
+    kept = trained.mean_residuals
+    return Checkpoint(
+        risk,
+        initial[m].to(risk.theta),
+        record["steps"],
+        record["training_time"],
+        None if kept is None else kept[m].to(risk.theta),
+        record,
+    )
 
 
 def _measured(subject: Checkpoint, point: Point, measures: Mapping[str, Any]) -> Any:

@@ -49,6 +49,26 @@ def evaluate(
     )
 
 
+def output_gradients(
+    module: nn.Module, loss: Loss, theta: Float[Tensor, "M P"], inputs: Tensor, targets: Tensor
+) -> Float[Tensor, "M N C"]:
+    """Each model's gradient of each example's loss in its outputs, in theta's dtype."""
+    layout = Layout.of(module)
+
+    def one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        outputs = torch.func.functional_call(module, layout.unflatten(theta), (x,))
+        return loss.gradient(outputs, y)
+
+    stacked = torch.func.vmap(one, in_dims=(0, None, None))
+    per_chunk = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
+    with torch.no_grad():
+        parts = [
+            stacked(theta, x.to(theta.dtype), y)
+            for x, y in zip(inputs.split(per_chunk), targets.split(per_chunk), strict=True)
+        ]
+    return torch.cat(parts, dim=1)
+
+
 def example_losses(
     module: nn.Module, loss: Loss, theta: Float[Tensor, "M P"], inputs: Tensor, targets: Tensor
 ) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:

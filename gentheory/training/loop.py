@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.params import Layout
-from gentheory.training.evaluate import example_losses
+from gentheory.training.evaluate import example_losses, output_gradients
 from gentheory.training.optim import SGD
 
 Schedule = Literal["constant", "cosine"]
@@ -34,6 +34,8 @@ class Plan:
     schedule: Schedule = "constant"
     stop_at_loss: float | None = None
     """Stop a model once its training loss, taken after each epoch, is at most this."""
+    keep_residuals: bool = False
+    """Keep the mean over training of the outputs' gradients on the training examples."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Trained:
     steps: Int[Tensor, " M"]
     training_time: Float[Tensor, " M"]  # Σ learning rate / (1 − momentum) over the steps
     curve: Float[Tensor, "T M"]  # training loss before the first and after each epoch; nan at end
+    mean_residuals: Float[Tensor, "M N C"] | None = None
+    """Outputs' gradients averaged over the learning-rate time, by trapezoids from epoch to epoch;
+    nan for a model that diverged in its first epoch."""
 
 
 def train(
@@ -71,6 +76,7 @@ def train(
     time = torch.zeros(len(theta), dtype=torch.float64)
     curve = torch.full((plan.epochs + 1, len(theta)), torch.nan, dtype=torch.float64)
     curve[0] = _mean_losses(module, loss, theta, data)
+    path = _ResidualPath.start(module, loss, theta, data) if plan.keep_residuals else None
     factors = _factors(plan, plan.epochs * math.ceil(len(data) / plan.batch_size))
     for epoch, in_epoch in enumerate(factors.chunk(plan.epochs)):
         rows = torch.tensor([m for m, outcome in enumerate(outcomes) if outcome is None])
@@ -88,7 +94,8 @@ def train(
         )
         steps[rows] += len(in_epoch)
         effective = plan.learning_rate[rows].double() / (1 - plan.momentum[rows].double())
-        time[rows] += in_epoch.sum() * effective
+        duration = in_epoch.sum() * effective
+        time[rows] += duration
         losses = _mean_losses(module, loss, after, data)
         good = losses.isfinite() & (losses <= DIVERGED_ABOVE * curve[0, rows])
         good &= after.isfinite().all(1).cpu()
@@ -96,12 +103,50 @@ def train(
         kept = good.to(theta.device)
         theta = theta.index_copy(0, here[kept], after[kept])
         buffer = buffer.index_copy(0, here[kept], after_buffer[kept])
+        if path is not None:
+            path.extend(after[kept], rows[good], duration[good])
         for m, fine, value in zip(rows.tolist(), good.tolist(), losses.tolist(), strict=True):
             outcomes[m] = _outcome(plan, fine, value)
         if progress is not None:
             progress((epoch + 1) / plan.epochs)
     final: list[Outcome] = [outcome or "finished" for outcome in outcomes]
-    return Trained(theta, tuple(final), steps, time, curve)
+    residuals = None if path is None else path.mean()
+    return Trained(theta, tuple(final), steps, time, curve, residuals)
+
+
+@dataclass
+class _ResidualPath:
+    """The integral of a stack's residuals over its learning-rate time, as training goes on."""
+
+    gradients: Callable[[Tensor], Float[Tensor, "M N C"]]
+    last: Float[Tensor, "M N C"]
+    integral: Float[Tensor, "M N C"]
+    time: Float[Tensor, " M"]
+
+    @classmethod
+    def start(
+        cls, module: nn.Module, loss: Loss, theta: Float[Tensor, "M P"], data: Split
+    ) -> "_ResidualPath":
+        def gradients(theta: Tensor) -> Tensor:
+            return output_gradients(module, loss, theta, data.inputs, data.targets)
+
+        first = gradients(theta)
+        return cls(gradients, first, torch.zeros_like(first), first.new_zeros(len(theta)))
+
+    def extend(
+        self, theta: Float[Tensor, "M P"], rows: Tensor, duration: Float[Tensor, " M"]
+    ) -> None:
+        """Go on to these parameters of the models in `rows`, which took them this long."""
+        if not len(rows):
+            return
+        now, duration = self.gradients(theta), duration.to(self.time)
+        rows = rows.to(now.device)
+        self.integral[rows] += 0.5 * duration[:, None, None] * (self.last[rows] + now)
+        self.last[rows] = now
+        self.time[rows] += duration
+
+    def mean(self) -> Float[Tensor, "M N C"]:
+        return self.integral / self.time[:, None, None]
 
 
 def _epoch(

@@ -198,3 +198,11 @@ def test_a_bare_family_means_the_function_of_that_name(risk: gt.EmpiricalRisk):
     results = gt.measure(risk, "norms", options={"norms": {"factor": 2.0}})
     once = gt.measure(risk, "norms")
     assert results["norms"].value == 2 * once["norms"].value
+
+
+def test_variants_of_a_measure_stand_side_by_side(risk):
+    options = {"tic.exact:strong": {"damping": 0.1}}
+    found = gt.measure(risk, ["tic.exact", "tic.exact:strong"], options=options)
+    assert found["tic.exact"].stats["damping"] == pytest.approx(1e-3)
+    assert found["tic.exact:strong"].stats["damping"] == pytest.approx(0.1)
+    assert found["tic.exact:strong"].value < found["tic.exact"].value

@@ -254,3 +254,28 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.second(self.first(x.flatten(1)).tanh()).tanh())
+
+
+def test_mean_residuals_against_a_record_of_the_way():
+    """Trapezoids over the learning-rate time, from the parameters after each epoch."""
+    rates, theta = [0.05, 0.2, 1e8], starts(3)
+    kept = run(theta, plan(rates, keep_residuals=True)).mean_residuals
+    assert kept is not None
+    x, y = split().inputs.double(), split().targets
+    for m in range(2):
+        # The epochs' ends, by training for one epoch, two epochs and so on.
+        ends = [
+            theta[m],
+            *(run(theta, plan(rates, epochs=e)).theta[m] for e in range(1, 5)),
+        ]
+        net, residuals = CASES["mlp"].module, []
+        for end in ends:
+            load_flat(net, end)
+            f = net(x).detach().requires_grad_()
+            residuals.append(torch.autograd.grad(F.cross_entropy(f, y, reduction="sum"), f)[0])
+        # The constant schedule gives every epoch the same learning-rate time.
+        path = torch.stack(residuals)
+        wanted = (path[:-1] + path[1:]).mean(0) / 2
+        torch.testing.assert_close(kept[m], wanted, rtol=0, atol=1e-10)
+    assert kept[2].isnan().all()  # diverged in its first epoch
+    assert run(theta, plan(rates)).mean_residuals is None
