@@ -30,7 +30,7 @@ with install_import_hook(CHECKED, "beartype.beartype"):
     from gentheory.training.evaluate import evaluate
     from gentheory.training.loop import Plan, train
 
-for name in ("conv", "grouped conv", "embedding tied", "attention", "twice", "scalar"):
+for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()
     checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta))
     for measure in measures.names():

@@ -40,9 +40,12 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     def norms(checkpoint: Checkpoint, *, factor: float = 1.0, generator: torch.Generator) -> Any:
         return Estimate(factor * float(torch.rand((), generator=generator)))
 
+    def other(checkpoint: Checkpoint, *, generator: torch.Generator) -> Estimate:
+        return Estimate(float(torch.rand((), generator=generator)))
+
     family = ModuleType("gentheory.measures.norms")
     family.__dict__.update(
-        locals(), __all__=["arithmetic", "infinite", "mistake", "norms", "torches"]
+        locals(), __all__=["arithmetic", "infinite", "mistake", "norms", "other", "torches"]
     )
     monkeypatch.setitem(sys.modules, "gentheory.measures.norms", family)
     return family
@@ -206,3 +209,11 @@ def test_variants_of_a_measure_stand_side_by_side(risk):
     assert found["tic.exact"].stats["damping"] == pytest.approx(1e-3)
     assert found["tic.exact:strong"].stats["damping"] == pytest.approx(0.1)
     assert found["tic.exact:strong"].value < found["tic.exact"].value
+
+
+@pytest.mark.usefixtures("broken")
+def test_trap_38_each_measure_draws_from_a_stream_of_its_own(risk: gt.EmpiricalRisk):
+    results = gt.measure(risk, ["norms.norms", "norms.other"], seed=4)
+    assert results["norms.norms"].value != results["norms.other"].value
+    again = gt.measure(risk, ["norms.other", "norms.norms"], seed=4)
+    assert dict(again) == dict(results)

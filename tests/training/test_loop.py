@@ -188,6 +188,23 @@ def test_a_poisoned_model_leaves_the_others_unharmed(poison: float):
         assert torch.equal(trained.curve[:, m], healthy.curve[:, m])
 
 
+def test_a_loss_that_starts_infinite_has_diverged():
+    theta = 1e7 * starts(1).float()  # squares that float32 cannot hold
+    trained = train(NET, losses.mse, theta, split(), plan([0.0]), [generator("order", 0)])
+    assert trained.curve[0].tolist() == [math.inf]
+    assert trained.outcomes == ("diverged",)
+
+
+def test_trap_17_parameters_that_are_not_finite_have_diverged_even_where_nobody_looks():
+    net = CASES["unused"].module
+    theta = flatten(net).repeat(2, 1)
+    theta[0, 0] = math.nan  # of the layer that is never called
+    orders = [generator("order", m) for m in range(2)]
+    trained = train(net, CE, theta, split(), plan([0.1, 0.1]), orders)
+    assert trained.curve[0].isfinite().all()
+    assert trained.outcomes == ("diverged", "finished")
+
+
 def test_the_orders_alone_are_random():
     theta, chosen = starts(2), plan([0.1, 0.1])
     state = torch.get_rng_state()
