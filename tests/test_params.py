@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from cases import CASES, Case, TiedModules
+from cases import CASES, Case
+from nets import TiedModules
 from torch import nn
 
 import gentheory as gt

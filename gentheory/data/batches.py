@@ -6,7 +6,15 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
 from gentheory.errors import InputError
 
@@ -41,18 +49,18 @@ class TensorBatches:
 
 @dataclass(frozen=True)
 class IndexedBatches:
-    """A map-style dataset, read by index: no shuffling, no example dropped."""
+    """Examples of a map-style dataset, read by index: no shuffling, no example dropped."""
 
     dataset: Dataset[Any]
+    indices: Sequence[int]
     batch_size: int
     collate: Callable[[list[Any]], Any] = default_collate
     in_memory: bool = False
 
     def __iter__(self) -> Iterator[Batch]:
-        count = len(self.dataset)  # pyright: ignore[reportArgumentType]
-        for start in range(0, count, self.batch_size):
-            stop = min(start + self.batch_size, count)
-            yield _pair(self.collate([self.dataset[i] for i in range(start, stop)]))
+        for start in range(0, len(self.indices), self.batch_size):
+            chosen = self.indices[start : start + self.batch_size]
+            yield _pair(self.collate([self.dataset[i] for i in chosen]))
 
 
 @dataclass(frozen=True)
@@ -70,18 +78,20 @@ def batches(data: Any, *, batch_size: int) -> Batches:
     """Tensors (x, y), a `Split`, a `Dataset`, a `DataLoader` or an iterable of batches (x, y).
 
     A `DataLoader` is read through its dataset by index, so that neither shuffling nor
-    `drop_last` changes a result. Raises `InputError` for anything that cannot be read twice.
+    `drop_last` changes a result; of a sampler that leaves examples out, those it draws in one
+    epoch are taken, once and for all. Raises `InputError` for anything that cannot be read twice.
     """
     if hasattr(data, "inputs") and hasattr(data, "targets"):
         data = (data.inputs, data.targets)
     if isinstance(data, Sequence) and len(data) == 2 and all(map(torch.is_tensor, data)):
         return _of_tensors(*data, batch_size=batch_size)
     if isinstance(data, DataLoader):
-        if isinstance(data.dataset, IterableDataset):
+        if isinstance(data.dataset, IterableDataset) or data.batch_sampler is None:
             return IterableBatches(data)
-        return _indexed(data.dataset, data.batch_size or batch_size, data.collate_fn)
+        chosen = _drawn(data)
+        return _indexed(data.dataset, chosen, data.batch_size or batch_size, data.collate_fn)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return _indexed(data, batch_size, default_collate)
+        return _indexed(data, None, batch_size, default_collate)
     if isinstance(data, Iterable) and not isinstance(data, Iterator):
         return IterableBatches(data)
     raise InputError(
@@ -103,12 +113,32 @@ def _of_tensors(inputs: Tensor, targets: Tensor, *, batch_size: int) -> TensorBa
     return TensorBatches(inputs, targets, batch_size)
 
 
+def _drawn(loader: DataLoader[Any]) -> Sequence[int] | None:
+    """The examples of one epoch in rising order; None for all of the dataset."""
+    sampler, batched = loader.sampler, loader.batch_sampler
+    own = type(batched) is BatchSampler and batched.sampler is sampler
+    if own and type(sampler) in (SequentialSampler, RandomSampler):
+        whole = len(sampler) == len(loader.dataset)  # pyright: ignore[reportArgumentType]
+        if whole and not getattr(sampler, "replacement", False):
+            return None
+    # Samplers draw from the global generator: fork it, so that nobody notices.
+    with torch.random.fork_rng(devices=[]):
+        if own:
+            return sorted(sampler)
+        return sorted(index for batch in batched or () for index in batch)
+
+
 def _indexed(
-    dataset: Dataset[Any], batch_size: int, collate: Callable[[list[Any]], Any]
+    dataset: Dataset[Any],
+    indices: Sequence[int] | None,
+    batch_size: int,
+    collate: Callable[[list[Any]], Any],
 ) -> IndexedBatches:
-    if len(dataset) == 0:  # pyright: ignore[reportArgumentType]
+    if indices is None:
+        indices = range(len(dataset))  # pyright: ignore[reportArgumentType]
+    if len(indices) == 0:
         raise InputError("data", "an empty dataset", "at least one example", "check its source")
-    return IndexedBatches(dataset, batch_size, collate)
+    return IndexedBatches(dataset, indices, batch_size, collate)
 
 
 def _pair(batch: Any) -> Batch:
