@@ -81,11 +81,16 @@ def test_a_killed_runner_and_a_killed_process_group_cost_only_what_was_in_flight
     assert 1 <= len(store.done()) < 4
 
     with tiny.process(*command) as running:
-        item = tiny.until(lambda: tiny.at_work(out))
+        tiny.until(lambda: tiny.at_work(out))
         family = psutil.Process(running.pid).children(recursive=True)
         os.killpg(running.pid, signal.SIGKILL)
-    told = f"shard {item.shard}: stopped before its end, will be done again (process "
-    assert told in tiny.main(capsys, "status", out).out
+    # Delivering a signal takes the kernel a moment; until then the worker is alive and told so.
+    tiny.until(lambda: not any(map(tiny.alive, family)), seconds=30)
+    lost = {item.shard for item in store.inflight()} - set(store.done())
+    status = tiny.main(capsys, "status", out).out
+    assert lost
+    for shard in lost:
+        assert f"shard {shard}: stopped before its end, will be done again (process " in status
     _, after = _stopped(out, family, capsys)
     assert after.items() >= before.items()
 
