@@ -1,7 +1,7 @@
 """Matrix-free linear algebra: knows products with vectors, nothing of networks."""
 
 from gentheory.linalg.cg import Solution, cg
-from gentheory.linalg.lanczos import Eigenpairs, largest
+from gentheory.linalg.lanczos import Eigenpairs, extremes, largest, smallest
 from gentheory.linalg.nystrom import Nystrom, nystrom
 from gentheory.linalg.operator import LinearOperator
 from gentheory.linalg.probes import gaussian, rademacher
@@ -13,9 +13,11 @@ __all__ = [
     "Nystrom",
     "Solution",
     "cg",
+    "extremes",
     "gaussian",
     "hutchinson",
     "largest",
     "nystrom",
     "rademacher",
+    "smallest",
 ]
