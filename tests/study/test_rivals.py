@@ -1,5 +1,6 @@
 """What a user would do instead of measuring, against plain loops; and measures on other data."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_a_rival_is_what_a_plain_loop_gives(store: Store, name: str, bounds: lis
     shuffled = torch.randperm(N, generator=generator(0, "held out", N))
     for place in (0, 3):
         losses = []
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in itertools.pairwise(bounds):
             inside = torch.zeros(N, dtype=torch.bool)
             inside[shuffled[start:stop]] = True
             seen, unseen = (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]

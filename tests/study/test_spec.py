@@ -116,7 +116,7 @@ def measured(**section: Any) -> dict[str, Any]:
         ({"report": {"main": "tic.kernel"}}, "main: 'tic.kernel' is no predicted gap among"),
         (
             {"report": {"development": ["a"]}},
-            "report.development = .* Input should be 'checkerboard'",
+            "report.development = .*Input should be 'checkerboard'",
         ),
         ({"report": {"development": "checkerboard"}}, "one setting cannot be split; drop it"),
     ],
