@@ -182,7 +182,7 @@ def _paired(
     return [overall, *rows]
 
 
-def _difference(field: _Field, name: str, rival: str, kept: NDArray[np.bool_]) -> _Samples | None:
+def _difference(group: _Field, name: str, rival: str, kept: NDArray[np.bool_]) -> _Samples | None:
     (one, ones), (other, others) = group.tau(name, kept), group.tau(rival, kept)
     return (one - other, ones - others) if np.isfinite(one - other) else None
 

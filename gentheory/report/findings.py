@@ -18,12 +18,13 @@ Row = dict[str, Any]
 def findings(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> list[str]:
     """Three sentences: rank of the gap, rank of the test loss, size of the predicted gap.
 
-    Where rivals were trained, more follow: the standing against each of them, and what choosing
-    a model by each criterion costs. They are about the predicted gap that the study names, else
-    `tic.exact`, or the first TIC where that was not measured; and, where the study has set
-    settings apart for its choices, about the other settings alone. Brackets hold 95 % bootstrap intervals. "Ahead", "better", "behind" and
-    "worse" are said only where the paired interval of the difference excludes 0. Raises
-    `InputError` for tables without a model, a measure or a column that a report needs.
+    Where rivals were trained, two more follow: the standing against each of them, and what
+    choosing a model by each criterion costs. They are about the predicted gap that the study
+    names, else `tic.exact`, or the first TIC where that was not measured; and, where the study
+    has set settings apart for its choices, about the other settings alone. Brackets hold 95 %
+    bootstrap intervals. "Ahead", "better", "behind" and "worse" are said only where the paired
+    interval of the difference excludes 0. Raises `InputError` for tables without a model, a
+    measure or a column that a report needs.
     """
     return sentences(analyse(tables, num_resamples=num_resamples, seed=seed))
 
@@ -86,7 +87,7 @@ def _size(analysis: Analysis, main: str) -> str:
     by_ratio = sorted(within, key=lambda name: within[name]["ratio"])
     least, most = by_ratio[0], by_ratio[-1]
     return (
-        f"{text} over all models, and within settings between "
+        f"{text} over {analysis.population.overall}, and within settings between "
         f"{interval(within[least], 'ratio', size)} ({least}) and "
         f"{interval(within[most], 'ratio', size)} ({most})."
     )
@@ -99,10 +100,18 @@ def _against_rivals(analysis: Analysis, main: str) -> str:
         return f"Training loss plus {main} cannot be compared with held-out examples: no number."
     parts = [
         f"In the mean over {_settings(analysis, own['settings'])}, training loss plus {main} ranks "
-        f"the test loss with τ = {interval(own, 'tau')}, {tau(own['lowest'])} at the least",
+        f"the test loss with τ = {interval(own, 'tau')}, {tau(own['lowest'])} at the least, and "
+        f"{main} the gap with a partial τ of {_least_partial(analysis, main)} at the least",
         *(_against(analysis, criterion(main), rival) for rival in analysis.population.rivals),
     ]
     return "; ".join(parts) + "."
+
+
+def _least_partial(analysis: Analysis, main: str) -> str:
+    overall, rows = _rows(analysis, analysis.correlations, main)
+    found = [row["partial_kendall"] for row in (rows or {"": overall}).values()]
+    known = [value for value in found if not math.isnan(value)]
+    return tau(min(known)) if known else "unknown size"
 
 
 def _against(analysis: Analysis, name: str, rival: str) -> str:
@@ -117,8 +126,8 @@ def _against(analysis: Analysis, name: str, rival: str) -> str:
         return f"{rival} has no number to compare with"
     ahead, behind = (f"{int(pair[side])}" for side in ("ahead", "behind"))
     return (
-        f"{rival} has {interval(other, 'tau')}, which is {_less(pair)}; beyond doubt it is ahead "
-        f"of it in {ahead} of {int(pair['settings'])} and behind in {behind}"
+        f"{rival} has {interval(other, 'tau')}, {_less(pair)}, and is beyond doubt behind in "
+        f"{ahead} of {int(pair['settings'])} and ahead in {behind}"
     )
 
 
