@@ -108,7 +108,8 @@ def _draw(
 def _short(value: float) -> str:
     """Two decimals without the zero before the point.
 
-    >>> _short(0.724), _short(-0.5), _short(1.0)
-    ('.72', '−.50', '1.00')
+    >>> _short(0.724), _short(-0.5), _short(1.0), _short(-0.001)
+    ('.72', '−.50', '1.00', '.00')
     """
-    return f"{value:.2f}".replace("-", "−").replace("0.", ".", 1)
+    text = f"{value:.2f}".replace("0.", ".", 1)
+    return ".00" if text == "-.00" else text.replace("-", "−")

@@ -18,6 +18,7 @@ from gentheory.plots.heat_map import heat_map
 from gentheory.plots.training_curves import training_curves
 from gentheory.report.analysis import Analysis
 from gentheory.report.population import MANY_SETTINGS
+from gentheory.report.ranking import criterion
 from gentheory.study.tables import Tables
 
 _NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
@@ -87,12 +88,14 @@ def _heat_map(
     if len(population.settings) <= MANY_SETTINGS or not known.any():
         return None
     which = "settings on which the criterion was chosen" if development else "settings"
+    plus = " “+ X” is the training loss plus X." if table is analysis.criteria else ""
+    names = [str(name).replace(criterion(""), "+ ") for name in kept["predictor"]]
     return _picture(
-        partial(heat_map, kept, column),
+        partial(heat_map, kept.assign(predictor=names), column),
         f"heat_{name}{'_development' if development else ''}",
         title,
         f"One row a setting, with their mean below; from −1, orange, to 1, blue. {len(chosen)} "
-        f"{which}.",
+        f"{which}.{plus}",
         f"{title} of {kept['predictor'].nunique()} predictors in {len(chosen)} {which}, as a heat "
         "map; the tables have the same numbers with their intervals.",
         narrow={"columns": 7, "width": 3.9},

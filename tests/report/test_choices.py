@@ -1,5 +1,7 @@
 """What choosing by a criterion costs, and who is ahead of whom, by numbers made for it."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,10 +39,12 @@ def settings(make_models, make_tables, *, count=4, models=12, development=(), no
         for model in frame["model"]
         for what, seconds in {"training": 1.0, "tic.good": 0.5, RIVAL: 0.9}.items()
     ]
-    object.__setattr__(tables, "costs", pd.DataFrame(costs))
-    object.__setattr__(tables, "main", "tic.good")
-    object.__setattr__(tables, "development", frozenset(frame.loc[chosen, "model"]))
-    return tables
+    return dataclasses.replace(
+        tables,
+        costs=pd.DataFrame(costs),
+        main="tic.good",
+        development=frozenset(frame.loc[chosen, "model"]),
+    )
 
 
 def row(table, **wanted):
@@ -198,6 +202,6 @@ def test_the_main_criterion_is_the_one_that_the_study_names(make_models, make_ta
     models = make_models(10)
     tables = make_tables(models, {"tic.exact": models["gap"], "tic.mine": models["gap"]})
     assert analyse(tables, **FAST).main == "tic.exact"
-    object.__setattr__(tables, "main", "tic.mine")
-    assert analyse(tables, **FAST).main == "tic.mine"
-    assert all("tic.mine" in sentence for sentence in findings(tables, **FAST))
+    named = dataclasses.replace(tables, main="tic.mine")
+    assert analyse(named, **FAST).main == "tic.mine"
+    assert all("tic.mine" in sentence for sentence in findings(named, **FAST))
