@@ -105,7 +105,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         job.initial,
         layout=Layout.of(job.module),
         records=records,
-        mean_residuals=trained.mean_residuals,
+        trajectory=trained.trajectory,
     )
     measures = MeasuresSection(**shard.measures)
     held_out = recipe.held_out(measures.held_out) if measures.held_out else None
@@ -157,7 +157,7 @@ def _checkpoint(
         theta=trained.theta[m],
         dtype=getattr(torch, dtype),
     )
-    kept = trained.mean_residuals
+    kept = trained.trajectory
     return Checkpoint(
         risk,
         job.initial[m].to(risk.theta),
@@ -193,7 +193,7 @@ def _on(subject: Checkpoint, data: Split) -> Checkpoint:
         theta=risk.theta,
         dtype=risk.dtype,
     )
-    return replace(subject, risk=moved, mean_residuals=None, num_train=risk.num_examples)
+    return replace(subject, risk=moved, trajectory=None, num_train=risk.num_examples)
 
 
 def _model_rows(shard: Shard, trained: Trained, figures: Evaluation) -> list[dict[str, Any]]:
