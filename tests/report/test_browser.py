@@ -66,3 +66,21 @@ def brightness(colour):
     """Mean of the channels in "rgb(1, 2, 3)"."""
     channels = colour.removeprefix("rgb(").removesuffix(")").split(",")
     return sum(map(float, channels)) / 3
+
+
+def test_many_settings_in_a_wide_and_a_narrow_window(browser, many, tmp_path):
+    report = write_report(many, tmp_path, num_resamples=50)
+    for width in (1280, 400):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(report.path.as_uri(), wait_until="load")
+        cards = "[...document.querySelectorAll('.card')]"
+        for _ in ("folded", "open"):
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert page.evaluate(f"{cards}.every(card => card.scrollWidth <= card.clientWidth)")
+            for summary in page.locator("summary").all():
+                summary.click()
+        assert page.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
+        assert page.locator("#rival-0-difference td").first.is_visible()
+        small = page.evaluate("[...document.images].map(i => i.clientWidth / i.naturalWidth)")
+        assert min(small) > 0.85
+        page.close()
