@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
 
 from gentheory.data.batches import Batch
 
@@ -83,12 +84,21 @@ class Linearized:
     def _linear(self, v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         total = torch.zeros_like(v, dtype=torch.float64)
         width = MAX_BLOCK if _CHUNK * v.shape[1] <= _SMALL else 1
-        for size in {len(part) for part in v.split(width)}:
-            for linear in self._linears(v[:size]):
+        for count in {len(part) for part in v.split(width)}:
+            size = self._size(count)
+            for linear in self._linears(v.new_zeros(size, v.shape[1])):
                 for part, rows in _parts(width, v, total):
-                    if len(part) == size:
-                        rows += linear(part)
+                    if len(part) == count:
+                        rows += linear(F.pad(part, (0, 0, 0, size - count)))[:count]
         return total
+
+    def _size(self, count: int) -> int:
+        """Of the traced blocks that take `count` vectors: zeros cost less than another trace.
+
+        A solver's block shrinks by a row at a time; a single vector is worth a trace of its own.
+        """
+        known = [size for size in self._passes if count <= size <= 2 * count]
+        return 1 if count == 1 else min(known, default=count)
 
     def _linears(self, like: Float[Tensor, "K P"]) -> Iterator["_Linear"]:
         """The map of blocks of this size for each chunk: the kept ones, then the others."""

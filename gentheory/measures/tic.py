@@ -16,12 +16,11 @@ target drawn per example), "hessian" (negative eigenvalues by their size, or non
 `truncated`: never a signed inverse). The risk may hold other examples than those trained on.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import gradient_draws, hessian, operator_of
@@ -32,6 +31,7 @@ from gentheory.examples import Examples
 from gentheory.factors.diagonal import diagonals
 from gentheory.factors.ghost import traces
 from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
 from gentheory.left_out import (
     MAX_SIZE,
     chosen_residuals,
@@ -41,11 +41,10 @@ from gentheory.left_out import (
     spread,
     without_example,
 )
-from gentheory.linalg import LinearOperator, cg, hutchinson, largest, nystrom, rademacher
+from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Modes
 from gentheory.predicted import Damping, off_stationary, predicted_gap, ridge_of, sizes
-from gentheory.risk import EmpiricalRisk
 
 __all__ = [
     "blocks",
@@ -61,8 +60,6 @@ __all__ = [
 ]
 
 _RANK_PROBES = 4
-_SKETCH = 100
-"""Rank of the Nyström preconditioner."""
 
 
 def exact(
@@ -161,10 +158,10 @@ def ekfac(
     Source: George et al. 2018 (arXiv 1806.03884).
     """
     risk = checkpoint.risk
-    drawn = generator.initial_seed()
+    state = generator.get_state()
     basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
-    again = middle_of(risk, curvature, generator.manual_seed(drawn))  # the same targets
-    found = diagonals(risk, again, rotation=basis.rotation)
+    generator.set_state(state)  # the same targets
+    found = diagonals(risk, middle_of(risk, curvature, generator), rotation=basis.rotation)
     modes = found.modes(risk, basis.coordinates(risk.theta.double()), centred=centred)
     return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
 
@@ -278,14 +275,14 @@ def kernel(
 def solve(
     checkpoint: Checkpoint,
     *,
-    curvature: Literal["ggn", "fisher", "sampled_fisher"] = "ggn",
+    curvature: Curvature = "ggn",
     centred: bool = False,
     damping: Damping = 1e-3,
     absolute_damping: float | None = None,
     num_probes: int = 16,
     rtol: float = 1e-4,
     max_steps: int = 500,
-    preconditioner: Literal["kfac", "nystrom", "none"] = "kfac",
+    preconditioner: Preconditioner = "kfac",
     generator: Generator,
 ) -> Estimate:
     """`exact` without a matrix: mean of uᵀ(H + λ)⁻¹u / n over random sums u of the gradients.
@@ -294,7 +291,7 @@ def solve(
     the least variance that random signs can have. The systems are solved as one block by
     preconditioned conjugate gradients to the relative residual `rtol`; a warning where `max_steps`
     do not suffice. `stderr` covers the draw of the signs. `stats["effective_rank"]` comes from
-    probes of its own, with its standard error.
+    probes of its own, with its standard error. "hessian" is refused.
 
     Cost: one GGN product of a block of num_probes + 5 vectors a step; no P².
     Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
@@ -302,6 +299,13 @@ def solve(
     risk = checkpoint.risk
     if num_probes < 2:
         raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
+    if curvature == "hessian":
+        raise InputError(
+            "tic.solve.curvature",
+            "'hessian'",
+            "a curvature without negative eigenvalues",
+            'use curvature="ggn"',
+        )
     operator = operator_of(risk, curvature, generator)
     top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)
@@ -312,7 +316,7 @@ def solve(
         operator,
         rows,
         shift=ridge,
-        preconditioner=_preconditioner(risk, operator, preconditioner, ridge, generator),
+        preconditioner=preconditioner_of(risk, operator, preconditioner, ridge, generator),
         rtol=rtol,
         max_steps=max_steps,
     )
@@ -436,20 +440,3 @@ def left_out(
             **sizes(checkpoint),
         },
     )
-
-
-def _preconditioner(
-    risk: EmpiricalRisk,
-    operator: LinearOperator,
-    kind: Literal["kfac", "nystrom", "none"],
-    ridge: float,
-    generator: Generator,
-) -> Callable[[Tensor], Tensor] | None:
-    """v ↦ about (H + ridge)⁻¹ v."""
-    if kind == "none":
-        return None
-    if kind == "nystrom":
-        sketch = nystrom(operator, min(_SKETCH, risk.num_params), generator=generator)
-        return lambda v: sketch.inverse(v, ridge)
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, "ggn", generator)))
-    return lambda v: basis.inverse(v, ridge + risk.weight_decay)
