@@ -16,6 +16,7 @@ target drawn per example), "hessian" (negative eigenvalues by their size, or non
 `truncated`: never a signed inverse). The risk may hold other examples than those trained on.
 """
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -27,24 +28,20 @@ from gentheory.curvature import gradient_draws, hessian, operator_of
 from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.examples import Examples
 from gentheory.factors.diagonal import diagonals
 from gentheory.factors.ghost import traces
 from gentheory.factors.kronecker import Eigenbasis, kronecker
 from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
 from gentheory.left_out import (
     MAX_SIZE,
-    chosen_residuals,
-    output_modes,
     sample_space,
-    shifts,
-    spread,
     without_example,
+    without_example_at_the_end,
 )
 from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
-from gentheory.modes import Modes
-from gentheory.predicted import Damping, off_stationary, predicted_gap, ridge_of, sizes
+from gentheory.modes import Gap, Modes
+from gentheory.predicted import Damping, estimate_of, predicted_gap, ridge_of
 
 __all__ = [
     "blocks",
@@ -230,20 +227,14 @@ def trace_ratio(
     trace_c += float(2 * mean @ d - d @ d - (mean @ mean if centred else 0.0))
     raw = trace_c / trace_h
     value = raw / checkpoint.num_training_examples
-    decrement = float(mean @ mean) / (2 * trace_h)
-    return Estimate(
-        value,
-        abs(value) * error / trace_h,
-        warnings=off_stationary(decrement, value),
-        stats={
-            "raw_trace": raw,
-            "trace_curvature": trace_h,
-            "trace_covariance": trace_c,
-            "curvature": curvature,
-            "gradient_norm": mean.norm().item(),
-            "newton_decrement": decrement,
-            **sizes(checkpoint),
-        },
+    return estimate_of(
+        checkpoint,
+        Gap(raw, math.nan, math.nan, float(mean @ mean) / (2 * trace_h)),
+        stderr=abs(value) * error / trace_h,
+        trace_curvature=trace_h,
+        trace_covariance=trace_c,
+        curvature=curvature,
+        gradient_norm=mean.norm().item(),
     )
 
 
@@ -321,32 +312,27 @@ def solve(
         max_steps=max_steps,
     )
     forms = (rows.double() * solved.x.double()).sum(1)
-    count = checkpoint.num_training_examples
-    sampled = Estimate.from_samples(forms[:num_probes] / count)
-    rank = Estimate.from_samples(risk.num_params - ridge * forms[num_probes:-1])
-    squares = solved.x[:num_probes].double().square().sum(1)
+    sampled, rank = (
+        Estimate.from_samples(part)
+        for part in (forms[:num_probes], risk.num_params - ridge * forms[num_probes:-1])
+    )
+    slope = -ridge * solved.x[:num_probes].double().square().sum(1).mean().item()
     unsolved = f"not solved to {rtol:g} in {max_steps} steps"
-    return Estimate(
-        sampled.value,
-        torch.nan if curvature == "sampled_fisher" else sampled.stderr,
-        warnings=off_stationary(forms[-1].item() / 2, sampled.value)
-        + (() if solved.converged else (unsolved,)),
-        stats={
-            "raw_trace": sampled.value * count,
-            "damping": ridge / top,
-            "absolute_damping": ridge,
-            "slope_log_damping": -ridge * squares.mean().item() / count,
-            "effective_rank": rank.value,
-            "effective_rank_stderr": rank.stderr,
-            "negative_mass": 0.0,
-            "largest_eigenvalue": top,
-            "curvature": curvature,
-            "gradient_norm": mean.double().norm().item(),
-            "newton_decrement": forms[-1].item() / 2,
-            "steps": solved.num_steps,
-            "residual": solved.residuals.max().item(),
-            **sizes(checkpoint),
-        },
+    drawn = curvature == "sampled_fisher"
+    return estimate_of(
+        checkpoint,
+        Gap(sampled.value, slope, rank.value, forms[-1].item() / 2),
+        stderr=torch.nan if drawn else sampled.stderr / checkpoint.num_training_examples,
+        warnings=() if solved.converged else (unsolved,),
+        damping=ridge / top,
+        absolute_damping=ridge,
+        effective_rank_stderr=rank.stderr,
+        negative_mass=0.0,
+        largest_eigenvalue=top,
+        curvature=curvature,
+        gradient_norm=mean.double().norm().item(),
+        steps=solved.num_steps,
+        residual=solved.residuals.max().item(),
     )
 
 
@@ -373,31 +359,14 @@ def leave_one_out(
     Cost: as `exact` or as `kernel`, whichever is less.
     Source: Rad & Maleki 2020 (arXiv 1801.10243); Bachmann et al. 2022 (arXiv 2203.03443).
     """
-    risk = checkpoint.risk
-    examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
-    top = modes.eigenvalues[-1].item() + risk.weight_decay
-    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
-    a = modes.influence(ridge + risk.weight_decay)
-    r = chosen_residuals(checkpoint, examples, residuals)
-    direct = torch.einsum("ncd,nd->nc", a, r)
-    before = risk.loss.values(examples.outputs, examples.targets)
-    moved = examples.outputs + shifts(a, examples.middles, r)
-    gaps = risk.loss.values(moved, examples.targets) - before
-    plain = risk.loss.values(examples.outputs + direct, examples.targets) - before
-    leverage = torch.linalg.eigvals(a @ examples.middles).abs().amax(-1)
-    return Estimate(
-        gaps.mean().item(),
-        stats={
-            "damping": ridge / top,
-            "absolute_damping": ridge,
-            "residuals": residuals,
-            "plain_shift": plain.mean().item(),
-            "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
-            "largest_leverage": leverage.max().item(),
-            **spread(gaps),
-            **sizes(checkpoint),
-        },
+    found = without_example_at_the_end(
+        checkpoint,
+        damping=damping,
+        absolute_damping=absolute_damping,
+        residuals=residuals,
+        max_size=max_size,
     )
+    return found.estimate(checkpoint, residuals=residuals)
 
 
 def left_out(
@@ -425,18 +394,4 @@ def left_out(
     found = without_example(
         checkpoint, max_examples=max_examples, max_params=max_params, generator=generator
     )
-    gaps = checkpoint.risk.loss.values(found.outputs + found.shifts, found.targets)
-    gaps = gaps - checkpoint.risk.loss.values(found.outputs, found.targets)
-    unseen = 1 - len(gaps) / checkpoint.risk.num_examples  # a draw without replacement
-    sampled = Estimate.from_samples(gaps)
-    return Estimate(
-        sampled.value,
-        sampled.stderr * unseen**0.5 if unseen else 0.0,
-        stats={
-            "num_samples": len(gaps),
-            "num_windows": found.num_windows,
-            "largest_leverage": found.largest_leverage,
-            **spread(gaps),
-            **sizes(checkpoint),
-        },
-    )
+    return found.estimate(checkpoint)
