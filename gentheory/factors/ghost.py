@@ -17,7 +17,7 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
     rest = captured.rest.double().movedim(0, 1)
     total = rest @ rest.mT
     for factor in captured.factors.values():
-        total = total + _gram(factor).double()
+        total = total + factor_gram(factor).double()
     return total
 
 
@@ -36,7 +36,8 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     return torch.cat(norms)
 
 
-def _gram(factor: Factor) -> Float[Tensor, "B K K"]:
+def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:
+    """Inner products of each example's K gradients in one parameter."""
     a, g = factor.inputs, factor.gradients
     positions, features, outputs = a.shape[2], a.shape[3], g.shape[4]
     if positions * (features + outputs) < features * outputs or positions == 1:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gentheory.examples import Examples
 from gentheory.factors.gram import gram
+from gentheory.linalg import Quadrature
 from gentheory.risk import EmpiricalRisk
 
 
@@ -53,6 +54,17 @@ class SampleSpace:
         # G v_k = σ_k v_k, hence v_kᵀ x = v_kᵀ G x / σ_k.
         inner = torch.einsum("nck,nc->k", self.modes, weighted) / len(self.own)
         return inner / self.eigenvalues
+
+    def spectrum(self) -> Quadrature:
+        """Every eigenvalue of the GGN with the weight decay, as a quadrature of one exact sample.
+
+        Those below rounding count as 0.
+        """
+        size = self.risk.num_params
+        values = torch.cat([self.eigenvalues.new_zeros(1), self.eigenvalues])
+        counts = torch.ones_like(values)
+        counts[0] = size - len(self.eigenvalues)
+        return Quadrature(values[None] + self.risk.weight_decay, counts[None] / size, size)
 
     def influence(self, ridge: float) -> Float[Tensor, "N C C"]:
         """A_i = J_i (G + ridge)⁻¹ J_iᵀ / N with the data's part of G."""

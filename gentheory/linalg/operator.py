@@ -53,6 +53,30 @@ class LinearOperator:
         return _Scipy(self)
 
 
+def check_products(place: str, v: Float[Tensor, "K P"], product: Float[Tensor, "K P"]) -> None:
+    """A v must be finite, and v_iᵀA v_j the same as v_jᵀA v_i: a probe that costs no product.
+
+    Raises `FloatingPointError` and `InputError`. A single vector shows the first only.
+    """
+    inner = v.double() @ product.double().T
+    if not bool(inner.isfinite().all()):
+        raise FloatingPointError(f"{place}: a product with the operator is not finite")
+    # Random vectors meet with |v_i| |A v_j| / √P; that, not the sum over i, is the scale.
+    size = v.double().norm(dim=1).max() * product.double().norm(dim=1).max() / v.shape[1] ** 0.5
+    check_symmetric(place, inner - inner.T, size, v.dtype)
+
+
+def check_symmetric(place: str, apart: Tensor, size: Tensor, dtype: torch.dtype) -> None:
+    """Raise `InputError` where what should be zero is not, beyond rounding in units of `size`."""
+    if bool((apart.abs() > torch.finfo(dtype).eps ** 0.5 * size).any()):
+        raise InputError(
+            place,
+            "an operator with uᵀAv other than vᵀAu",
+            "a symmetric one, the same at every product",
+            "remove randomness from model and data, or use float64",
+        )
+
+
 class _Scipy(ScipyOperator):
     def __init__(self, operator: LinearOperator) -> None:
         dtype = torch.empty((), dtype=operator.dtype).numpy().dtype
