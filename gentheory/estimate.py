@@ -85,9 +85,9 @@ class Density:
     """A spectral density on a grid, smoothed by a normal kernel, with its band and its source."""
 
     grid: Float[Tensor, " G"]
-    values: Float[Tensor, " G"]
+    density: Float[Tensor, " G"]
     """Of total mass 1 by the trapezoidal rule."""
-    stderr: Float[Tensor, " G"]
+    band: Float[Tensor, " G"]
     """Standard error over the probes, point by point; nan with one probe."""
     width: float
     """Standard deviation of the kernel."""

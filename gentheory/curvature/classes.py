@@ -6,16 +6,17 @@ the second moment of the vectors g_ik = J_iᵀ d_ik with weights w_ik / N. For t
 is the probability of class k and d_ik the loss's gradient if that were the target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.curvature.ggn import ggn
 from gentheory.errors import InputError
-from gentheory.linalg import LinearOperator
+from gentheory.linalg import Eigenpairs, LinearOperator, extremes
 from gentheory.risk import EmpiricalRisk
 
 
@@ -27,6 +28,49 @@ class ClassMeans:
     weighted: Float[Tensor, "C P"]  # √w_c times the mean; the between-class part's root; float64
     cross: float  # trace of the classes' (c, k) means around it
     own: float  # trace of the part of k = c
+
+    def spectrum(self) -> Float[Tensor, " C"]:
+        """Eigenvalues of the between-class part that may not be 0, largest first."""
+        return torch.linalg.eigvalsh(self.weighted @ self.weighted.T).flip(0)
+
+
+@dataclass(frozen=True)
+class ClassExtremes:
+    """The extreme eigenvalues of each class's own curvature."""
+
+    classes: list[int]
+    smallest: Float[Tensor, " C"]
+    largest: Float[Tensor, " C"]
+    residuals: Float[Tensor, " C"]  # the larger of the two pairs'
+    converged: bool
+
+    def table(self) -> dict[str, list[Any]]:
+        """Classes and both ends as plain lists."""
+        ends = {"smallest": self.smallest.tolist(), "largest": self.largest.tolist()}
+        return {"classes": self.classes, **ends}
+
+
+def class_extremes(
+    risk: EmpiricalRisk,
+    curvature: Callable[[EmpiricalRisk], LinearOperator],
+    *,
+    rtol: float,
+    max_steps: int,
+    generator: Generator,
+) -> ClassExtremes:
+    """From one Lanczos run a class, on the class's examples."""
+    labels: list[int] = []
+    low: list[Eigenpairs] = []
+    high: list[Eigenpairs] = []
+    for label, part in by_class(risk, "spectra.by_class"):
+        ends = extremes(curvature(part), rtol=rtol, max_steps=max_steps, generator=generator)
+        labels.append(label)
+        low.append(ends[0])
+        high.append(ends[1])
+    lows, highs = (torch.cat([pair.values for pair in end]) for end in (low, high))
+    errors = [torch.cat([pair.residuals for pair in end]) for end in (low, high)]
+    met = all(pair.converged for pair in [*low, *high])
+    return ClassExtremes(labels, lows, highs, torch.maximum(*errors), met)
 
 
 def by_class(risk: EmpiricalRisk, place: str) -> Iterator[tuple[int, EmpiricalRisk]]:

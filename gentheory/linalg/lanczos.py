@@ -25,8 +25,9 @@ class Eigenpairs:
     num_products: int
     converged: bool  # every residual is at most rtol · |largest eigenvalue in size|
     missed: float
-    """Bound on the chance, over the random starts, that one more belongs among the k: that an
-    eigenvalue further out than the k-th by rtol · |largest| is not among them."""
+    """Bound on the chance, over the last random start, that one more belongs among them: for k > 1
+    that one of those beyond the k-th comes more often, for k = 1 that there is one further out by
+    rtol · |largest|. nan where a restart lost track."""
 
 
 def largest(
@@ -42,11 +43,11 @@ def largest(
 
     The basis is reorthogonalized twice at each step, so no eigenvalue comes as a ghost copy; the
     projected matrix is float64. One start sees one vector of each eigenspace. For k > 1 the basis
-    is therefore extended from another random start, orthogonal to all of it, until an eigenvector
-    with an eigenvalue above the k-th could only be missing if that start had next to none of it:
-    its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and Ritz values
-    θ, for no monic polynomial makes the start shorter. Found ones are brought to convergence, and
-    the search goes on. So a multiple eigenvalue comes as often as it is one, up to rtol.
+    is therefore extended from another random start, orthogonal to all of it, until a further
+    eigenvector of an eigenvalue above the k-th could only be missing if that start had next to
+    none of it: its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and
+    Ritz values θ, for no monic polynomial makes the start shorter. What is found is brought to
+    convergence and the search goes on, so a multiple eigenvalue comes as often as it is one.
 
     At most `max_steps` products. Memory for as many vectors of size P as there are steps, or
     `max_memory` bytes: where the basis would exceed that, it is restarted from its best Ritz
@@ -101,14 +102,14 @@ def _search(
     low = min(low, operator.size - high)
     room = _room(operator, low + high, max_steps, max_memory)
     basis = Basis(operator, room, generator, at_once=max_memory is not None)
-    # A look costs an eigendecomposition: next to nothing where vectors are long.
-    every = 1 if operator.size > 100 * max_steps else 5
     searching = False
     while basis.products < max_steps and basis.count < operator.size:
         if basis.full:
             basis.restart(low, high + (basis.count - low - high) // 2)
         basis.expand()
-        if basis.count < low + high or not (basis.products % every == 0 or basis.exhausted):
+        # A look costs an eigendecomposition: next to nothing where vectors are long.
+        due = basis.count**2 < 4 * operator.size or basis.products % 5 == 0 or basis.exhausted
+        if basis.count < low + high or not due:
             continue
         values, _, residuals = basis.ritz(low, high)
         # What a restart drops stays in the residuals: under a budget, stop with some to spare.
@@ -116,8 +117,9 @@ def _search(
         if bool((residuals > allowed).any()):
             searching = False
             continue
-        chance = basis.missed(values[-high] + rtol * basis.scale)
-        if high == 1 or chance <= _DOUBT or (searching and _next_is_below(basis, high, rtol)):
+        floor = _floor(values[-high:], rtol * basis.scale)
+        chance = 0.0 if floor is None else basis.missed(floor)
+        if chance <= _DOUBT or (searching and _next_is_below(basis, high, rtol)):
             break
         if not searching or chance == math.inf:
             searching = True
@@ -125,6 +127,12 @@ def _search(
                 basis.restart(low, high)
             basis.begin()
     return _pairs(basis, low, high, rtol)
+
+
+def _floor(values: Float[Tensor, " k"], allowed: Tensor) -> Tensor | None:
+    """Where a copy of a found eigenvalue would displace the k-th; None where all are the k-th."""
+    above = values[values > values[0] + allowed]
+    return above[0] - allowed if len(above) else None
 
 
 def _next_is_below(basis: Basis, high: int, rtol: float) -> bool:
@@ -142,7 +150,9 @@ def _pairs(basis: Basis, low: int, high: int, rtol: float) -> list[Eigenpairs]:
 
     def end(chosen: Tensor, sign: int) -> Eigenpairs:
         met = bool((residuals[chosen] <= allowed).all())
-        missed = min(basis.missed(values[chosen[-1]] + sign * allowed, sign), 1.0)
+        outer = _floor(sign * values[chosen].flip(0), allowed)
+        floor = values[chosen[-1]] + sign * allowed if outer is None else sign * outer
+        missed = min(basis.missed(floor, sign), 1.0)
         pairs = values[chosen], vectors[chosen], residuals[chosen]
         return Eigenpairs(*pairs, basis.products, met, missed)
 

@@ -34,7 +34,7 @@ class Quadrature:
         `width` is their standard deviation, a hundredth of the spectrum's range unless given. The
         grid reaches five of them beyond the extreme nodes of all probes; it is refined beyond
         `num_points` where it would be coarser than half the width. Each kernel is normalized on
-        the grid, so the mass is 1. `stderr` is the standard error over the probes, point by point.
+        the grid, so the mass is 1. `band` is the standard error over the probes, point by point.
         """
         present = self.weights > torch.finfo(self.weights.dtype).eps
         low, high = self.nodes[present].min(), self.nodes[present].max()

@@ -4,38 +4,23 @@
 GGN alone. The GGN's traces are exact, from ghost norms.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from gentheory import linalg
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import ggn, hessian
-from gentheory.curvature.blocks import block_traces, diagonal_block, layers, sum_in
-from gentheory.curvature.classes import beside_class_means, class_means
-from gentheory.curvature.classes import by_class as risks_by_class
+from gentheory.curvature.blocks import block_tops, block_traces, layers, sum_in
+from gentheory.curvature.classes import beside_class_means, class_extremes, class_means
 from gentheory.curvature.residual import residual_curvature
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.factors.sample_space import SampleSpace
 from gentheory.factors.traces import ggn_traces
-from gentheory.linalg import (
-    Eigenpairs,
-    LinearOperator,
-    Quadrature,
-    dense_quadrature,
-    extremes,
-    hutch_pp,
-    hutchinson,
-    lanczos_quadrature,
-    largest,
-    smallest,
-    xtrace,
-)
 from gentheory.risk import EmpiricalRisk
 
 __all__ = [
@@ -48,7 +33,6 @@ __all__ = [
     "top",
     "trace",
     "trace_hutch_pp",
-    "trace_hutchinson",
     "trace_xtrace",
 ]
 
@@ -75,8 +59,12 @@ def top(
     Cost: tens of products, and as many vectors of size P.
     Source: Lanczos 1950; Wu & Simon 2000; Ghorbani, Krishnan & Xiao 2019.
     """
-    limits = _Limits("spectra.top", rtol, max_steps, max_memory)
-    return _end(largest, checkpoint.risk, k, curvature, limits, generator)
+    _check_steps("spectra.top", k, max_steps)
+    operator = _operator(checkpoint.risk, curvature)
+    found = linalg.largest(
+        operator, k, rtol=rtol, max_steps=max_steps, max_memory=max_memory, generator=generator
+    )
+    return _outermost(found, curvature, rtol, max_steps)
 
 
 def bottom(
@@ -96,51 +84,33 @@ def bottom(
     Cost: tens of products, and as many vectors of size P.
     Source: Lanczos 1950; Alain, Le Roux & Manzagol 2019.
     """
-    limits = _Limits("spectra.bottom", rtol, max_steps, max_memory)
-    return _end(smallest, checkpoint.risk, k, curvature, limits, generator)
+    _check_steps("spectra.bottom", k, max_steps)
+    operator = _operator(checkpoint.risk, curvature)
+    found = linalg.smallest(
+        operator, k, rtol=rtol, max_steps=max_steps, max_memory=max_memory, generator=generator
+    )
+    return _outermost(found, curvature, rtol, max_steps)
 
 
 def trace(
     checkpoint: Checkpoint,
     *,
     curvature: Matrix = "hessian",
-    num_probes: int = 64,
+    num_probes: int = 16,
     generator: Generator,
 ) -> Estimate:
-    """Trace: the GGN's exactly from ghost norms, plus Hutchinson on what the Hessian has beside it.
+    """Trace: the GGN's exactly from ghost norms, plus Hutchinson, layer by layer, on the rest.
 
-    The residual part vanishes as the data are interpolated, and so does the variance. `stderr`
-    covers the draw of the probes only; it is 0 for the GGN, which has no use for `num_probes`.
+    The rest, Hessian minus GGN, fades as the data are fitted. Within a layer that the net is
+    piecewise linear in, it is zero, and noticed to be: ReLU nets come out exact. `stderr` covers
+    the draw of the probes; it is 0 for the GGN, which has no use for `num_probes`.
 
-    Cost: one backward pass per output, and num_probes products for the Hessian.
+    Cost: one backward pass per output; a product per layer, num_probes where it is not linear.
     Source: Hutchinson 1989; ghost norms: Goodfellow 2015.
     """
-    risk = checkpoint.risk
-    _operator(risk, curvature)
-    exact = float(sum(ggn_traces(risk).values())) + risk.weight_decay * risk.num_params
-    if curvature == "ggn":
-        return _finite(Estimate(exact, stats={"curvature": curvature, "trace_ggn": exact}))
     _at_least_two("spectra.trace.num_probes", num_probes)
-    samples = hutchinson(residual_curvature(risk), num_probes=num_probes, generator=generator)
-    return _finite(Estimate.from_samples(samples + exact, curvature=curvature, trace_ggn=exact))
-
-
-def trace_hutchinson(
-    checkpoint: Checkpoint,
-    *,
-    curvature: Matrix = "hessian",
-    num_probes: int = 64,
-    generator: Generator,
-) -> Estimate:
-    """Trace by Hutchinson's estimator with Rademacher probes; `stderr` covers their draw only.
-
-    Cost: num_probes products.
-    Source: Hutchinson 1989.
-    """
-    _at_least_two("spectra.trace_hutchinson.num_probes", num_probes)
-    operator = _operator(checkpoint.risk, curvature)
-    samples = hutchinson(operator, num_probes=num_probes, generator=generator)
-    return Estimate.from_samples(samples, curvature=curvature)
+    samples = _layer_traces(checkpoint.risk, curvature, num_probes, generator)
+    return Estimate.from_samples(samples.sum(1), curvature=curvature)
 
 
 def trace_hutch_pp(
@@ -159,7 +129,7 @@ def trace_hutch_pp(
     Source: Meyer, Musco, Musco & Woodruff 2021.
     """
     operator = _operator(checkpoint.risk, curvature)
-    found = hutch_pp(operator, num_products=num_products, generator=generator)
+    found = linalg.hutch_pp(operator, num_products=num_products, generator=generator)
     return replace(found, stats={**found.stats, "curvature": curvature})
 
 
@@ -179,7 +149,7 @@ def trace_xtrace(
     Source: Epperly, Tropp & Webber 2024.
     """
     operator = _operator(checkpoint.risk, curvature)
-    found = xtrace(operator, num_products=num_products, generator=generator)
+    found = linalg.xtrace(operator, num_products=num_products, generator=generator)
     return replace(found, stats={**found.stats, "curvature": curvature})
 
 
@@ -197,33 +167,22 @@ def density(
 
     By stochastic Lanczos quadrature: `grid`, `density` (total mass 1), its standard error over the
     probes `band`, the kernel's `width`, and each probe's `nodes` and `weights`. `stderr` covers
-    the draw of the probes to first order, not the error of the quadrature, which falls with
-    `num_steps`. Where the bases of all probes would exceed `max_memory` bytes, fewer are advanced
-    at once.
+    the draw of the probes to first order, not the quadrature's own error, which falls with
+    `num_steps`. Fewer probes are advanced at once where their bases exceed `max_memory` bytes.
 
     Cost: num_probes × num_steps products in blocks of num_probes.
     Source: Lin, Saad & Yang 2016; Ghorbani, Krishnan & Xiao 2019.
     """
     _at_least_two("spectra.density.num_probes", num_probes)
-    _at_least_two("spectra.density.num_steps", num_steps)
-    found = lanczos_quadrature(
-        _operator(checkpoint.risk, curvature),
-        num_probes=num_probes,
-        num_steps=num_steps,
-        max_memory=max_memory,
-        generator=generator,
-    )
-    smooth = found.density(width=width)
+    sizes = {"num_probes": num_probes, "num_steps": num_steps}
+    operator = _operator(checkpoint.risk, curvature)
+    found = linalg.lanczos_quadrature(operator, **sizes, max_memory=max_memory, generator=generator)
+    smooth = vars(found.density(width=width))
     return Estimate.from_ratio(
         found.traces(lambda e: e.clamp(max=0).abs()),
         found.traces(torch.abs),
         curvature=curvature,
-        width=smooth.width,
-        grid=smooth.grid.tolist(),
-        density=smooth.values.tolist(),
-        band=smooth.stderr.tolist(),
-        nodes=smooth.nodes.tolist(),
-        weights=smooth.weights.tolist(),
+        **{name: x.tolist() if torch.is_tensor(x) else x for name, x in smooth.items()},
     )
 
 
@@ -253,7 +212,7 @@ def effective_dimension(
     operator = _operator(checkpoint.risk, curvature)
     spectrum = _exact_spectrum(checkpoint.risk, operator, curvature, max_size)
     exact = spectrum is not None
-    spectrum = spectrum or lanczos_quadrature(
+    spectrum = spectrum or linalg.lanczos_quadrature(
         operator, num_probes=num_probes, num_steps=num_steps, generator=generator
     )
     scale = spectrum.nodes.abs().max().item()
@@ -267,14 +226,14 @@ def effective_dimension(
         largest_eigenvalue=scale,
         negative_mass=(spectrum.traces(lambda e: -e.clamp(max=0)).mean() / mass).item(),
     )
-    return _finite(replace(found, stderr=0.0) if exact else found)
+    return replace(found, stderr=0.0) if exact else found
 
 
 def by_layer(
     checkpoint: Checkpoint,
     *,
     curvature: Matrix = "hessian",
-    num_probes: int = 64,
+    num_probes: int = 16,
     rtol: float = 1e-3,
     generator: Generator,
 ) -> Estimate:
@@ -293,22 +252,17 @@ def by_layer(
     traces = samples.mean(0)
     sizes = samples * traces.sign()
     share = Estimate.from_ratio(sizes[:, traces.abs().argmax()], sizes.sum(1))
-    tops = [
-        largest(diagonal_block(operator, part), 1, rtol=rtol, generator=generator)
-        for part in layers(risk.layout).values()
-    ]
-    return Estimate(
-        share.value,
-        0.0 if curvature == "ggn" else share.stderr,
-        stats={
-            "curvature": curvature,
-            "layers": list(layers(risk.layout)),
-            "traces": traces.tolist(),
-            "trace_stderrs": (samples.std(0) / len(samples) ** 0.5).tolist(),
-            "top_eigenvalues": [found.values[0].item() for found in tops],
-            "residuals": [found.residuals[0].item() for found in tops],
-        },
-    )
+    parts = layers(risk.layout)
+    tops, residuals = block_tops(operator, parts.values(), rtol=rtol, generator=generator)
+    stats = {
+        "curvature": curvature,
+        "layers": list(parts),
+        "traces": traces.tolist(),
+        "trace_stderrs": (samples.std(0) / len(samples) ** 0.5).tolist(),
+        "top_eigenvalues": tops.tolist(),
+        "residuals": residuals.tolist(),
+    }
+    return Estimate(share.value, share.stderr, stats=stats)
 
 
 def by_class(
@@ -321,40 +275,25 @@ def by_class(
 ) -> Estimate:
     """Largest |λ_min| / λ_max over the classes, of the curvature on each class's examples alone.
 
-    The mean loss of a class's own examples is not at its minimum where the whole risk is: a large
-    ratio is a saddle for that class, as seen in the tail of long-tailed data. `stats` has both
-    ends for each class. `stderr` is what the residuals of the two allow, a deterministic bound.
-    Refused where targets are not classes.
+    A large ratio is a saddle for that class. `stats` has both ends for each. `stderr` is what the
+    residuals allow, a deterministic bound. Refused where targets are not classes.
 
     Cost: a Lanczos run of tens of products for each class, on its examples.
     Source: Rangwani, Aithal, Mishra & Babu 2022, Escaping Saddle Points (class-wise Hessians).
     """
-    risk = checkpoint.risk
-    _operator(risk, curvature)
-    ends = {
-        label: extremes(
-            _operator(part, curvature), rtol=rtol, max_steps=max_steps, generator=generator
-        )
-        for label, part in risks_by_class(risk, "spectra.by_class")
-    }
-    lows, highs = (torch.cat([pair[i].values for pair in ends.values()]) for i in (0, 1))
-    errors = torch.cat([pair[1].residuals for pair in ends.values()])
-    ratios = lows.abs() / highs
+    _operator(checkpoint.risk, curvature)
+    matrix = _OPERATORS[curvature]
+    ends = class_extremes(
+        checkpoint.risk, matrix, rtol=rtol, max_steps=max_steps, generator=generator
+    )
+    ratios = ends.smallest.abs() / ends.largest
     worst = int(ratios.argmax())
-    met = all(pair[i].converged for pair in ends.values() for i in (0, 1))
-    return _finite(
-        Estimate(
-            ratios[worst].item(),
-            (errors[worst] / highs[worst].abs() * (1 + ratios[worst])).item(),
-            warnings=() if met else (_unconverged(rtol, max_steps),),
-            stats={
-                "curvature": curvature,
-                "classes": list(ends),
-                "smallest": lows.tolist(),
-                "largest": highs.tolist(),
-                "ratios": ratios.tolist(),
-            },
-        )
+    error = ends.residuals[worst] / ends.largest[worst].abs() * (1 + ratios[worst])
+    return Estimate(
+        ratios[worst].item(),
+        error.item(),
+        warnings=_unconverged(ends.converged, rtol, max_steps),
+        stats={"curvature": curvature, **ends.table(), "ratios": ratios.tolist()},
     )
 
 
@@ -369,11 +308,11 @@ def outliers(
     """Share of the GGN's trace in its between-class part, whose rank is at most the classes'.
 
     With g_ik = J_iᵀ d_ik, Λ_i = Σ_k w_ik d_ik d_ikᵀ, the GGN is a second moment of the g_ik; the
-    between-class part is that of their class means over i in class c and k ≠ c. `stats` has its
-    eigenvalues beside the `k` largest of the rest (as many as classes unless given) and the shares
-    of the class's own k (`own`), of means around the class's mean (`cross`) and of what is left
-    (`within`). Weight decay is left out. `stderr` is 0: exact for the data handed in. Refused where
-    targets are not classes.
+    between-class part is that of their means over i in class c and k ≠ c. `stats` has its
+    eigenvalues beside the `k` largest of the rest (as many as classes unless given), and the shares
+    of k = c (`own`), of the (c, k) means around the class's (`cross`), and of the rest (`within`).
+    No weight decay. `stderr` is 0: exact for the data handed in. Refused where targets are not
+    classes.
 
     Cost: two backward passes per output, and a Lanczos run for the rest.
     Source: Papyan 2019, Three-Level Hierarchical Structure (class and cross-class means).
@@ -381,45 +320,37 @@ def outliers(
     risk = checkpoint.risk
     means = class_means(risk, "spectra.outliers")
     total = float(sum(ggn_traces(risk).values()))
-    gram = means.weighted @ means.weighted.T
-    found = largest(
-        beside_class_means(risk, means),
-        k or len(means.classes),
-        rtol=rtol,
-        max_steps=max_steps,
-        generator=generator,
-    )
-    between = float(gram.trace())
-    return _finite(
-        Estimate(
-            between / total,
-            warnings=() if found.converged else (_unconverged(rtol, max_steps),),
-            stats={
-                "classes": means.classes,
-                "between": torch.linalg.eigvalsh(gram).flip(0).tolist(),
-                "rest": found.values.tolist(),
-                "cross": means.cross / total,
-                "own": means.own / total,
-                "within": (total - between - means.cross - means.own) / total,
-                "trace": total,
-            },
-        )
-    )
+    between = means.spectrum()
+    beside, count = beside_class_means(risk, means), k or len(means.classes)
+    found = linalg.largest(beside, count, rtol=rtol, max_steps=max_steps, generator=generator)
+    share = between.sum().item() / total
+    shares = {"cross": means.cross / total, "own": means.own / total}
+    stats = {
+        "classes": means.classes,
+        "between": between.tolist(),
+        "rest": found.values.tolist(),
+        **shares,
+        "within": 1 - share - sum(shares.values()),
+        "trace": total,
+    }
+    return Estimate(share, warnings=_unconverged(found.converged, rtol, max_steps), stats=stats)
 
 
-def _operator(risk: EmpiricalRisk, curvature: Matrix) -> LinearOperator:
-    operators = {"hessian": hessian, "ggn": ggn}
-    if curvature not in operators:
+_OPERATORS = {"hessian": hessian, "ggn": ggn}
+
+
+def _operator(risk: EmpiricalRisk, curvature: Matrix) -> linalg.LinearOperator:
+    if curvature not in _OPERATORS:
         raise InputError("curvature", repr(curvature), "'hessian' or 'ggn'", "choose one")
-    return operators[curvature](risk)
+    return _OPERATORS[curvature](risk)
 
 
 def _exact_spectrum(
-    risk: EmpiricalRisk, operator: LinearOperator, curvature: Matrix, max_size: int
-) -> Quadrature | None:
+    risk: EmpiricalRisk, operator: linalg.LinearOperator, curvature: Matrix, max_size: int
+) -> linalg.Quadrature | None:
     """Every eigenvalue, from the smaller of two matrices; None where both are too large."""
     if operator.size <= max_size:
-        return dense_quadrature(operator)
+        return linalg.dense_quadrature(operator)
     outputs = risk.outputs(risk.theta, next(risk.batches())[0][:1]).shape[1]
     if curvature == "ggn" and risk.num_examples * outputs <= max_size:
         return SampleSpace.of(risk).spectrum()
@@ -430,65 +361,40 @@ def _layer_traces(
     risk: EmpiricalRisk, curvature: Matrix, num_probes: int, generator: Generator
 ) -> Float[Tensor, "K L"]:
     """Samples of each layer's trace; all the same where they are exact."""
-    parts, exact = layers(risk.layout), ggn_traces(risk)
-    ridge = [risk.weight_decay * (part.stop - part.start) for part in parts.values()]
-    fixed = torch.stack([sum_in(risk.layout, exact, part) for part in parts.values()])
-    fixed = fixed + torch.tensor(ridge).to(fixed)
+    _operator(risk, curvature)
+    parts, exact = layers(risk.layout).values(), ggn_traces(risk)
+    fixed = [sum_in(risk.layout, exact, p) + risk.weight_decay * (p.stop - p.start) for p in parts]
+    samples = torch.stack(fixed).expand(num_probes, -1)
     if curvature == "ggn":
-        return fixed.expand(2, -1)
-    operator = residual_curvature(risk)
-    samples = block_traces(
-        operator, list(parts.values()), num_probes=num_probes, generator=generator
-    )
-    return samples + fixed
+        return samples
+    rest = residual_curvature(risk)
+    return samples + block_traces(rest, parts, num_probes=num_probes, generator=generator)
 
 
-@dataclass(frozen=True)
-class _Limits:
-    place: str
-    rtol: float
-    max_steps: int
-    max_memory: int | None
-
-
-def _end(
-    find: Callable[..., Eigenpairs],
-    risk: EmpiricalRisk,
-    k: int,
-    curvature: Matrix,
-    limits: _Limits,
-    generator: Generator,
-) -> Estimate:
-    """The outermost eigenvalue at one end."""
+def _check_steps(place: str, k: int, max_steps: int) -> None:
     if k < 1:
-        raise InputError(f"{limits.place}.k", str(k), "at least 1", "give 1 or more")
-    if limits.max_steps < k:
-        found = str(limits.max_steps)
-        raise InputError(f"{limits.place}.max_steps", found, f"at least k = {k}", "give more")
-    given = {key: value for key, value in vars(limits).items() if key != "place"}
-    pairs = find(_operator(risk, curvature), k, **given, generator=generator)
-    return Estimate(
-        pairs.values[0].item(),
-        pairs.residuals[0].item(),
-        warnings=() if pairs.converged else (_unconverged(limits.rtol, limits.max_steps),),
-        stats={
-            "curvature": curvature,
-            "eigenvalues": pairs.values.tolist(),
-            "residuals": pairs.residuals.tolist(),
-            "num_products": pairs.num_products,
-            "missed": pairs.missed,
-        },
-    )
+        raise InputError(f"{place}.k", str(k), "at least 1", "give 1 or more")
+    if max_steps < k:
+        raise InputError(f"{place}.max_steps", str(max_steps), f"at least k = {k}", "give more")
 
 
-def _unconverged(rtol: float, max_steps: int) -> str:
-    return f"not converged to {rtol:g} in {max_steps} steps"
+def _outermost(
+    found: linalg.Eigenpairs, curvature: Matrix, rtol: float, max_steps: int
+) -> Estimate:
+    stats = {
+        "curvature": curvature,
+        "eigenvalues": found.values.tolist(),
+        "residuals": found.residuals.tolist(),
+        "num_products": found.num_products,
+        "missed": found.missed,
+    }
+    warnings = _unconverged(found.converged, rtol, max_steps)
+    value, error = found.values[0].item(), found.residuals[0].item()
+    return Estimate(value, error, warnings=warnings, stats=stats)
 
 
-def _finite(estimate: Estimate) -> Estimate:
-    if not math.isfinite(estimate.value):
-        raise FloatingPointError(f"the curvature came out as {estimate.value}")
-    return estimate
+def _unconverged(converged: bool, rtol: float, max_steps: int) -> tuple[str, ...]:
+    return () if converged else (f"not converged to {rtol:g} in {max_steps} steps",)
 
 
 def _at_least_two(place: str, count: int) -> None:
