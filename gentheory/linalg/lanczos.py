@@ -11,7 +11,7 @@ from gentheory.errors import InputError
 from gentheory.linalg.krylov import Basis
 from gentheory.linalg.operator import LinearOperator
 
-_DOUBT = 1e-3
+_DOUBT = 1e-2
 """Chance of a missed eigenvalue below which several are taken for all there are."""
 
 

@@ -1,8 +1,4 @@
-"""Spectra of the curvature at the trained parameters, weight decay included.
-
-`curvature` is "hessian" (default) or "ggn"; what needs a positive semidefinite matrix takes the
-GGN alone. The GGN's traces are exact, from ghost norms.
-"""
+"""Spectra of the Hessian or of the GGN at the trained parameters, weight decay included."""
 
 from dataclasses import replace
 from typing import Literal
