@@ -37,6 +37,11 @@ class Basis:
         self.exhausted = True  # the waiting row is missing
 
     @property
+    def rows(self) -> int:
+        """Rows that memory is held for."""
+        return len(self._rows)
+
+    @property
     def full(self) -> bool:
         """No row is left for the vector after the next."""
         return self.count + 1 == self._room
