@@ -11,9 +11,6 @@ from gentheory.errors import InputError
 from gentheory.linalg.krylov import Basis
 from gentheory.linalg.operator import LinearOperator
 
-_DOUBT = 1e-2
-"""Chance of a missed eigenvalue below which several are taken for all there are."""
-
 
 @dataclass(frozen=True)
 class Eigenpairs:
@@ -37,6 +34,7 @@ def largest(
     rtol: float = 1e-4,
     max_steps: int = 300,
     max_memory: int | None = None,
+    max_missed: float = 0.01,
     generator: Generator,
 ) -> Eigenpairs:
     """The k algebraically largest, to residuals below rtol · |λ|max.
@@ -47,7 +45,8 @@ def largest(
     eigenvector of an eigenvalue above the k-th could only be missing if that start had next to
     none of it: its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and
     Ritz values θ, for no monic polynomial makes the start shorter. What is found is brought to
-    convergence and the search goes on, so a multiple eigenvalue comes as often as it is one.
+    convergence and the search goes on, so a multiple eigenvalue comes as often as it is one. It
+    ends when the chance that one was missed is at most `max_missed`; inf does without it.
 
     At most `max_steps` products. Memory for as many vectors of size P as there are steps, or
     `max_memory` bytes: where the basis would exceed that, it is restarted from its best Ritz
@@ -55,7 +54,8 @@ def largest(
     `InputError` for a budget too small for k vectors and a few more, and for an operator that is
     not symmetric; `FloatingPointError` for a product that is not finite.
     """
-    return _search(operator, 0, k, rtol, max_steps, max_memory, generator)[0]
+    limits = _Limits(rtol, max_steps, max_memory, max_missed)
+    return _search(operator, 0, k, limits, generator)[0]
 
 
 def smallest(
@@ -65,13 +65,13 @@ def smallest(
     rtol: float = 1e-4,
     max_steps: int = 300,
     max_memory: int | None = None,
+    max_missed: float = 0.01,
     generator: Generator,
 ) -> Eigenpairs:
     """The k algebraically smallest, smallest first; as `largest`, on the negative operator."""
     negative = replace(operator, block=lambda v: -operator.block(v))
-    found = largest(
-        negative, k, rtol=rtol, max_steps=max_steps, max_memory=max_memory, generator=generator
-    )
+    limits = _Limits(rtol, max_steps, max_memory, max_missed)
+    found = _search(negative, 0, k, limits, generator)[0]
     return replace(found, values=-found.values)
 
 
@@ -84,20 +84,23 @@ def extremes(
     generator: Generator,
 ) -> tuple[Eigenpairs, Eigenpairs]:
     """The smallest and the largest eigenpair from one run; otherwise as `largest` with k = 1."""
-    ends = _search(operator, 1, 1, rtol, max_steps, max_memory, generator)
+    ends = _search(operator, 1, 1, _Limits(rtol, max_steps, max_memory), generator)
     return ends[0], ends[-1]  # one and the same where the operator's size is 1
 
 
+@dataclass(frozen=True)
+class _Limits:
+    rtol: float
+    max_steps: int
+    max_memory: int | None
+    max_missed: float = math.inf
+
+
 def _search(
-    operator: LinearOperator,
-    low: int,
-    high: int,
-    rtol: float,
-    max_steps: int,
-    max_memory: int | None,
-    generator: Generator,
+    operator: LinearOperator, low: int, high: int, limits: _Limits, generator: Generator
 ) -> list[Eigenpairs]:
     """`low` pairs from the bottom, `high` from the top; high > 1 looks for multiplicities."""
+    rtol, max_steps, max_memory = limits.rtol, limits.max_steps, limits.max_memory
     high = min(high, max_steps, operator.size)
     low = min(low, operator.size - high)
     room = _room(operator, low + high, max_steps, max_memory)
@@ -119,7 +122,7 @@ def _search(
             continue
         floor = _floor(values[-high:], rtol * basis.scale)
         chance = 0.0 if floor is None else basis.missed(floor)
-        if chance <= _DOUBT or (searching and _next_is_below(basis, high, rtol)):
+        if chance <= limits.max_missed or (searching and _next_is_below(basis, high, rtol)):
             break
         if not searching or chance == math.inf:
             searching = True

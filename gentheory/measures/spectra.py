@@ -154,7 +154,7 @@ def density(
     *,
     curvature: Matrix = "hessian",
     num_probes: int = 8,
-    num_steps: int = 60,
+    num_steps: int = 40,
     width: float | None = None,
     max_memory: int | None = None,
     generator: Generator,

@@ -67,7 +67,7 @@ def test_trap_39_a_budget_restarts_or_refuses():
     assert tight.stats["eigenvalues"] == pytest.approx(free.stats["eigenvalues"], rel=1e-4)
     with pytest.raises(gt.InputError, match=r"max_memory: found \d+ bytes for 3 eigenvectors"):
         spectra.top(checkpoint, k=3, max_memory=20 * row, generator=generator(0))
-    with pytest.raises(gt.InputError, match=r"max_memory: found 64 bytes for 60 steps"):
+    with pytest.raises(gt.InputError, match=r"max_memory: found 64 bytes for 40 steps"):
         spectra.density(checkpoint, max_memory=64, generator=generator(0))
 
 
