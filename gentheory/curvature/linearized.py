@@ -5,6 +5,7 @@ Traced once, its graph falls apart into what depends on the vector and what does
 is computed once a chunk of examples and kept, as far as memory may be used for it.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -42,7 +43,8 @@ _SMALL = 2**22
 
 def chunked(batch: Batch) -> Iterator[Batch]:
     """The batch in chunks that suit the caches."""
-    return zip(*(tensor.split(_CHUNK) for tensor in batch), strict=True)
+    count = math.ceil(len(batch[0]) / _CHUNK)  # of one size where that goes: each is traced anew
+    return zip(*(tensor.chunk(count) for tensor in batch), strict=True)
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Linearized:
     def _plain(self, v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         total = torch.zeros_like(v, dtype=torch.float64)
         for primals in self.chunks():
-            self._work += len(primals[-1]) * v.shape[1] + _OVERHEAD
+            self._work += len(primals[-1]) * v.numel() + _OVERHEAD
             for part, rows in _parts(MAX_BLOCK, v, total):
                 rows += _product_of_block(self.product, primals, part)
         return total
