@@ -36,7 +36,14 @@ from gentheory.left_out import MAX_SIZE, chosen_residuals, output_modes, sample_
 from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Modes
-from gentheory.predicted import Damping, off_stationary, predicted_gap, ridge_of, sizes
+from gentheory.predicted import (
+    Damping,
+    check_definite,
+    off_stationary,
+    predicted_gap,
+    ridge_of,
+    sizes,
+)
 
 __all__ = [
     "blocks",
@@ -282,7 +289,7 @@ def solve(
     the least variance that random signs can have. The systems are solved as one block by
     preconditioned conjugate gradients to the relative residual `rtol`; a warning where `max_steps`
     do not suffice. `stderr` covers the draw of the signs. `stats["effective_rank"]` comes from
-    probes of its own, with its standard error. "hessian" is refused.
+    probes of its own, with its standard error. "hessian" is refused, and no damping at all.
 
     Cost: one GGN product of a block of num_probes + 5 vectors a step; no P².
     Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
@@ -290,13 +297,7 @@ def solve(
     risk = checkpoint.risk
     if num_probes < 2:
         raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
-    if curvature == "hessian":
-        raise InputError(
-            "tic.solve.curvature",
-            "'hessian'",
-            "a curvature without negative eigenvalues",
-            'use curvature="ggn"',
-        )
+    check_definite(risk, curvature, damping if absolute_damping is None else absolute_damping)
     operator = operator_of(risk, curvature, generator)
     top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)
