@@ -10,6 +10,7 @@ from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.middles import Curvature
 from gentheory.modes import Gap, Modes
+from gentheory.risk import EmpiricalRisk
 
 Damping: TypeAlias = float | Literal["training"]
 """Relative to the largest eigenvalue, or 1 / T with T the learning-rate time."""
@@ -65,7 +66,11 @@ def estimate_of(
 
 
 def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: float | None) -> float:
-    """λ beside the weight decay."""
+    """λ beside the weight decay; refused where `top`, the largest curvature, is zero."""
+    if top == 0:
+        raise InputError(
+            "curvature", "zero everywhere", "a loss that bends somewhere", "check the outputs"
+        )
     given = damping if absolute is None else absolute
     if given != "training":
         if not 0 <= given < math.inf:
@@ -79,6 +84,22 @@ def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: flo
             "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
         )
     return 1 / checkpoint.training_time
+
+
+def check_definite(risk: EmpiricalRisk, curvature: Curvature, damping: Damping) -> None:
+    """Raise `InputError` for a damped curvature that conjugate gradients cannot be sure to solve.
+
+    "hessian" may have negative eigenvalues, and without damping or weight decay any curvature
+    may have none at all in some directions.
+    """
+    if curvature == "hessian":
+        raise InputError(
+            "curvature", "'hessian'", "one without negative eigenvalues", 'use curvature="ggn"'
+        )
+    if damping == 0 and not risk.weight_decay:
+        raise InputError(
+            "damping", "0 without weight decay", "more than 0", "raise it, or use tic.exact"
+        )
 
 
 def _off_stationary(decrement: float, value: float) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def diagonals(
 
 
 def placed(
-    layout: Layout, parts: dict[str, Float[Tensor, "K p"]], rest: Float[Tensor, "K R"]
+    layout: Layout, parts: dict[str, Float[Tensor, "K p"]], rest: Float[Tensor, "K r"]
 ) -> Float[Tensor, "K P"]:
     """Rows over all parameters, from those of each factor and of all others in order."""
     total = rest.new_empty(len(rest), layout.size)
@@ -95,7 +95,7 @@ def _dense_moments(factor: Factor, weights: Float[Tensor, "K B"]) -> Float[Tenso
     return torch.stack([curved, covariance, mean])
 
 
-def _rest_moments(captured: Capture, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 R"]:
+def _rest_moments(captured: Capture, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 r"]:
     rest = captured.rest.double()
     squares = rest.square()
     curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))

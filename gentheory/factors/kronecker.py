@@ -32,7 +32,7 @@ class Kronecker:
     curvature: dict[str, Float[Tensor, "L C C"]]  # S of the curvature
     covariance: dict[str, Float[Tensor, "L C C"]]  # S of the gradient covariance
     gradient: Float[Tensor, " P"]
-    rest: Float[Tensor, "2 R"]  # diagonals of curvature and covariance where there is no factor
+    rest: Float[Tensor, "2 r"]  # diagonals of curvature and covariance where there is no factor
 
 
 def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
@@ -72,7 +72,7 @@ def _factors(factor: Factor, signs: Float[Tensor, "K B"]) -> tuple[Tensor, ...]:
     )
 
 
-def _rest(rest: Float[Tensor, "K B R"], signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 R"]:
+def _rest(rest: Float[Tensor, "K B r"], signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 r"]:
     squares = rest.square()
     curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))
     return torch.stack([curved, squares[-1].sum(0), rest[-1].sum(0)])

@@ -41,7 +41,7 @@ from gentheory.left_out import (
 from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Gap, Modes
-from gentheory.predicted import Damping, estimate_of, predicted_gap, ridge_of
+from gentheory.predicted import Damping, check_definite, estimate_of, predicted_gap, ridge_of
 
 __all__ = [
     "blocks",
@@ -273,7 +273,7 @@ def solve(
     num_probes: int = 16,
     rtol: float = 1e-4,
     max_steps: int = 500,
-    preconditioner: Preconditioner = "kfac",
+    preconditioner: Preconditioner = "nystrom",
     generator: Generator,
 ) -> Estimate:
     """`exact` without a matrix: mean of uᵀ(H + λ)⁻¹u / n over random sums u of the gradients.
@@ -282,7 +282,7 @@ def solve(
     the least variance that random signs can have. The systems are solved as one block by
     preconditioned conjugate gradients to the relative residual `rtol`; a warning where `max_steps`
     do not suffice. `stderr` covers the draw of the signs. `stats["effective_rank"]` comes from
-    probes of its own, with its standard error. "hessian" is refused.
+    probes of its own, with its standard error. "hessian" is refused, and no damping at all.
 
     Cost: one GGN product of a block of num_probes + 5 vectors a step; no P².
     Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
@@ -290,13 +290,7 @@ def solve(
     risk = checkpoint.risk
     if num_probes < 2:
         raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
-    if curvature == "hessian":
-        raise InputError(
-            "tic.solve.curvature",
-            "'hessian'",
-            "a curvature without negative eigenvalues",
-            'use curvature="ggn"',
-        )
+    check_definite(risk, curvature, damping if absolute_damping is None else absolute_damping)
     operator = operator_of(risk, curvature, generator)
     top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)

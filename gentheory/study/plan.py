@@ -97,6 +97,8 @@ def points(study: Study) -> list[Point]:
     }
     found: list[Point] = []
     for architecture, axes in itertools.product(study.architectures, _combinations(study)):
+        if any(exclusion.covers(architecture.label, axes) for exclusion in study.exclude):
+            continue
         for draw, drawn in _drawn(study):
             settings: dict[str, Any] = study.training.model_dump() | axes | drawn
             if draw is not None and "seed" not in axes:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -88,6 +89,26 @@ class Grid(_Section):
     def axes(self) -> dict[str, list[Any]]:
         """The axes that are set."""
         return {name: values for name, values in self if values is not None}
+
+
+class Exclusion(_Section):
+    """`[[exclude]]`: what every one of its keys says, no model is trained for."""
+
+    architecture: str | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Rate | None = None
+    momentum: Momentum | None = None
+    weight_decay: Decay | None = None
+    n_train: Count | None = None
+    label_noise: Share | None = None
+    seed: Seed | None = None
+
+    def covers(self, architecture: str, axes: Mapping[str, Any]) -> bool:
+        """Whether a combination of the grid is left out."""
+        given = {name: value for name, value in self if value is not None}
+        found = {**axes, "architecture": architecture}
+        return bool(given) and all(found.get(name) == value for name, value in given.items())
 
 
 class Range(_Section):
@@ -220,6 +241,7 @@ class Study(_Section):
     architectures: Annotated[list[Architecture], Field(min_length=1)]
     training: Settings = Settings()
     grid: Grid = Grid()
+    exclude: list[Exclusion] = []
     draws: Draws | None = None
     measures: MeasuresSection
     rivals: RivalsSection = RivalsSection()

@@ -12,8 +12,9 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "checkpoint", "curvature", "estimate", "factors", "linalg", "losses", "measures",
-        "models", "params", "risk", "seeds", "training",
+        "checkpoint", "curvature", "estimate", "examples", "factors", "left_out", "linalg",
+        "losses", "measures", "middles", "models", "modes", "params", "predicted", "risk",
+        "seeds", "training",
     )
 ]
 
@@ -22,7 +23,7 @@ with install_import_hook(CHECKED, "beartype.beartype"):
     from cases import CASES
     from gentheory import losses, measures, models
     from gentheory.checkpoint import Checkpoint, load, save
-    from gentheory.curvature import fisher, gradient_covariance, sampled_fisher
+    from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
     from gentheory.data.recipe import Recipe
     from gentheory.factors import gradient_norms
     from gentheory.params import Layout, flatten
@@ -36,11 +37,13 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     for measure in measures.names():
         assert gt.measure(checkpoint, measure)[measure].status == "ok", (name, measure)
     if CASES[name].likelihood:
-        kinds = {m: {"curvature": "sampled_fisher"} for m in ("tic.exact", "tic.diagonal")}
+        rungs = ("blocks", "diagonal", "ekfac", "exact", "kfac", "solve", "trace_ratio")
+        kinds = {f"tic.{rung}": {"curvature": "sampled_fisher"} for rung in rungs}
         results = gt.measure(checkpoint, list(kinds), options=kinds)
         assert all(estimate.status == "ok" for estimate in results.values())
         sampled_fisher(risk, generator=generator(0))(risk.theta)
         fisher(risk)(risk.theta)
+    linearized._TRACING = float("inf")  # once is enough
     gradient_norms(risk)
     gradient_covariance(risk, centred=True)(torch.zeros(2, 3, risk.num_params).double())
 

@@ -337,14 +337,7 @@ def test_no_curvature_at_all_is_refused(name: str):
 
     risk = gt.EmpiricalRisk(CASES["linear net"].module, flat, CASES["linear net"].data)
     estimate = gt.measure(risk, [f"tic.{name}"])[f"tic.{name}"]
-    assert (estimate.status, "found a curvature of zero" in estimate.reason) == ("refused", True)
-
-
-@pytest.mark.parametrize("name", ["exact", "diagonal"])
-@pytest.mark.parametrize("option", ["damping", "absolute_damping"])
-def test_negative_damping_is_refused(name: str, option: str):
-    with pytest.raises(gt.InputError, match=r"damping: found -0\.1, expected 0 or more"):
-        run(name, CASES["mlp"].risk(), **{option: -0.1})
+    assert (estimate.status, "found zero everywhere" in estimate.reason) == ("refused", True)
 
 
 def test_trap_39_too_many_parameters_are_refused_before_anything_is_computed():
@@ -384,5 +377,5 @@ def test_float32_and_float64_agree(name: str):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_an_unknown_curvature_is_refused(name: str):
-    with pytest.raises(gt.InputError, match="curvature: found 'kfac', expected one of ggn, fisher"):
+    with pytest.raises(gt.InputError, match="curvature: found 'kfac', expected 'ggn', 'fisher'"):
         run(name, CASES["mlp"].risk(), curvature="kfac")
