@@ -1,0 +1,90 @@
+"""Trace of the Hessian to a standard error of 1 %.
+
+Setting up the operator is part of the work. Peers either have no standard error or none that can
+be asked for: each gets the number of products at which its best estimator has it, found beforehand
+from the spread over repetitions (`python -m benchmarks.calibrate`, untimed) and kept in `PRODUCTS`.
+"""
+
+import torch
+from torch import Tensor
+
+import gentheory as gt
+from benchmarks.contest import OURS, Comparison, Job, relative
+from benchmarks.nets import Problem
+from benchmarks.products import curvlinops_operator, eigenthings_operator, pyhessian_handle
+from gentheory.linalg import hutchinson
+
+RTOL = 0.01
+PRODUCTS = {
+    "mlp": {"hutchinson": 300, "hutch++": 150, "xtrace": 100},
+    "cnn": {"hutchinson": 300, "hutch++": 150, "xtrace": 100},
+}
+"""By net and estimator."""
+
+
+def ours(problem: Problem) -> Job:
+    def run() -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        count = PRODUCTS[problem.net]["hutchinson"]
+        return hutchinson(gt.hessian(problem.risk()), num_probes=count, generator=generator).mean()
+
+    return Job(run)
+
+
+def curvlinops(problem: Problem) -> Job:
+    """XTrace, which takes the fewest products."""
+    from curvlinops import xtrace
+
+    count = PRODUCTS[problem.net]["xtrace"]
+
+    def run() -> Tensor:
+        torch.manual_seed(0)
+        return xtrace(curvlinops_operator(problem), count)
+
+    return Job(run)
+
+
+def eigenthings(problem: Problem) -> Job:
+    from hessian_eigenthings import trace
+
+    count = PRODUCTS[problem.net]["hutch++"]
+
+    def run() -> Tensor:
+        found = trace(eigenthings_operator(problem), num_matvecs=count, method="hutch++", seed=0)
+        return torch.tensor(found.estimate)
+
+    return Job(run)
+
+
+def pyhessian(problem: Problem) -> Job:
+    """Its Hutchinson; a tolerance of 0 keeps it from stopping where its mean moves little."""
+    count = PRODUCTS[problem.net]["hutchinson"]
+
+    def run() -> Tensor:
+        torch.manual_seed(0)
+        return torch.tensor(pyhessian_handle(problem).trace(maxIter=count, tol=0.0)).mean()
+
+    return Job(run)
+
+
+COMPARISONS = [
+    Comparison(
+        work="trace of the Hessian to 1 % standard error",
+        net=net,
+        contestants={
+            OURS: ours,
+            "curvlinops": curvlinops,
+            "hessian-eigenthings": eigenthings,
+            "PyHessian": pyhessian,
+        },
+        target=2.0,
+        difference=relative,
+        tolerance=4 * 2**0.5 * RTOL,  # four standard errors of the difference
+        notes={
+            "curvlinops": f"XTrace with {PRODUCTS[net]['xtrace']} products",
+            "hessian-eigenthings": f"Hutch++ with {PRODUCTS[net]['hutch++']} products",
+            "PyHessian": f"Hutchinson with {PRODUCTS[net]['hutchinson']} products",
+        },
+    )
+    for net in ("mlp", "cnn")
+]
