@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gentheory.curvature.linearized import MAX_MEMORY, Linearized, Primals, chunked
 from gentheory.data.batches import Batch
 from gentheory.linalg import LinearOperator
 from gentheory.risk import EmpiricalRisk
@@ -17,30 +18,37 @@ from gentheory.risk import EmpiricalRisk
 Middle = Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "B C C"]]
 """(outputs, batch) -> W, one matrix per example."""
 
-MAX_BLOCK = 32
-"""Vectors at once: beyond a few dozen a block only costs memory."""
+Middles = Callable[[], Iterator[tuple[Batch, Float[Tensor, "B C C"]]]]
+"""Passes over the data with their W_i."""
 
 
 def sandwich(
-    risk: EmpiricalRisk,
-    middles: Callable[[], Iterator[tuple[Batch, Float[Tensor, "B C C"]]]],
-    ridge: float,
+    risk: EmpiricalRisk, middles: Middles, ridge: float, *, max_memory: int = MAX_MEMORY
 ) -> LinearOperator:
     """The operator with these W_i, plus `ridge` times the identity."""
 
+    def product(theta: Tensor, inputs: Tensor, middle: Tensor, v: Tensor) -> Tensor:
+        def forward(at: Tensor) -> Tensor:
+            return risk.outputs(at, inputs)
+
+        pushed = torch.func.jvp(forward, (theta,), (v,))[1]
+        cotangents = torch.einsum("bcd,bd->bc", middle, pushed)
+        return torch.func.vjp(forward, theta)[1](cotangents)[0]
+
+    def chunks() -> Iterator[Primals]:
+        for (inputs, _), middle in middles():
+            for part, weights in chunked((inputs, middle)):
+                yield risk.theta, part, weights
+
+    summed = Linearized(product, chunks, max_memory)
+
     def block(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-        total = torch.zeros_like(v, dtype=torch.float64)
-        for batch, middle in middles():
-            for part, rows in _chunks(v, total):
-                rows += _product(risk, batch, middle, part)
-        return (total / risk.num_examples).to(v.dtype) + ridge * v
+        return (summed(v) / risk.num_examples).to(v.dtype) + ridge * v
 
     return LinearOperator(block, risk.num_params, risk.dtype, risk.device)
 
 
-def weighed(
-    risk: EmpiricalRisk, middle: Middle
-) -> Callable[[], Iterator[tuple[Batch, Float[Tensor, "B C C"]]]]:
+def weighed(risk: EmpiricalRisk, middle: Middle) -> Middles:
     """Passes over the data with the W_i computed from the outputs."""
 
     def one_pass() -> Iterator[tuple[Batch, Float[Tensor, "B C C"]]]:
@@ -50,22 +58,3 @@ def weighed(
             yield batch, middle(outputs, batch).to(outputs.dtype)
 
     return one_pass
-
-
-def _chunks(v: Tensor, total: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(v.split(MAX_BLOCK), total.split(MAX_BLOCK), strict=True)
-
-
-def _product(
-    risk: EmpiricalRisk, batch: Batch, middle: Tensor, v: Float[Tensor, "K P"]
-) -> Float[Tensor, "K P"]:
-    def forward(theta: Tensor) -> Tensor:
-        return risk.outputs(theta, batch[0])
-
-    def push(tangent: Tensor) -> Tensor:
-        return torch.func.jvp(forward, (risk.theta,), (tangent,))[1]
-
-    pushed = torch.func.vmap(push)(v)
-    cotangents = torch.einsum("bcd,kbd->kbc", middle, pushed)
-    pull = torch.func.vjp(forward, risk.theta)[1]
-    return torch.func.vmap(lambda u: pull(u)[0])(cotangents)
