@@ -14,7 +14,7 @@ from torch import Tensor
 
 import gentheory as gt
 from benchmarks.nets import problem
-from benchmarks.trace import PRODUCTS, RTOL
+from benchmarks.trace import EXAMPLES, RTOL
 from gentheory.linalg import LinearOperator, hutchinson
 
 REPETITIONS, PROBES = 12, 200
@@ -39,10 +39,10 @@ class Columns:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("nets", nargs="*", default=list(PRODUCTS))
+    parser.add_argument("nets", nargs="*", default=list(EXAMPLES))
     with tempfile.TemporaryDirectory() as cache:
         for net in parser.parse_args().nets:
-            work = problem(net, examples=None, device="cpu", cache=Path(cache))
+            work = problem(net, examples=EXAMPLES[net], device="cpu", cache=Path(cache))
             print(f'"{net}": {_needed(gt.hessian(work.risk()))},', flush=True)
 
 
@@ -53,6 +53,7 @@ def _needed(operator: LinearOperator) -> dict[str, int]:
     columns = Columns(operator)
     samples = hutchinson(operator, num_probes=PROBES, generator=torch.Generator().manual_seed(1))
     trace = float(samples.mean())
+    print(f"  one probe: {float(samples.std()) / trace:.2%}", flush=True)
     return {
         "hutchinson": int((samples.std() / (RTOL * trace)) ** 2) + 1,
         "hutch++": _least(
@@ -64,8 +65,8 @@ def _needed(operator: LinearOperator) -> dict[str, int]:
 
 
 def _least(trace: float, estimate) -> int:
-    """The first of 12, 18, 24, 36, ... products whose spread is small enough."""
-    for count in (step * 2**power for power in range(8) for step in (12, 18)):
+    """The first of 24, 36, 48, 72, ... products whose spread is small enough."""
+    for count in (step * 2**power for power in range(8) for step in (24, 36)):
         torch.manual_seed(count)
         found = torch.tensor([estimate(count, seed) for seed in range(REPETITIONS)])
         print(f"  {count} products: {float(found.std()) / trace:.2%}", flush=True)

@@ -93,6 +93,7 @@ COMPARISONS = [
     Comparison(
         work="spectral density of the Hessian, 4 probes x 40 steps",
         net=net,
+        examples=examples,
         contestants={
             OURS: ours,
             "curvlinops": curvlinops,
@@ -108,5 +109,5 @@ COMPARISONS = [
             "PyHessian": "with torch.linalg.eig in the place of torch.eig, which torch removed",
         },
     )
-    for net in ("mlp", "cnn")
+    for net, examples in (("mlp", None), ("cnn", 250))
 ]

@@ -89,6 +89,7 @@ COMPARISONS = [
     Comparison(
         work="KFAC factors",
         net=net,
+        examples=examples,
         contestants={
             OURS: ours,
             "curvlinops": curvlinops,
@@ -104,5 +105,5 @@ COMPARISONS = [
             "nngeometry": f"PMatKFAC, {FISHER_NOTE}",
         },
     )
-    for net in ("mlp", "cnn")
+    for net, examples in (("mlp", None), ("cnn", 500))
 ]

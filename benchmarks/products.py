@@ -15,6 +15,7 @@ from benchmarks.nets import Problem
 def ours(problem: Problem, *, matrix: str, count: int) -> Job:
     operator = {"hessian": gt.hessian, "ggn": gt.ggn}[matrix](problem.risk())
     v = problem.vectors(count)
+    operator(v)  # it linearizes at first use; PyHessian's graph is made beforehand too
     return Job(lambda: operator(v))
 
 
@@ -104,6 +105,7 @@ def _comparison(matrix: str, count: int, net: str) -> Comparison:
     return Comparison(
         work=f"{label}-vector product, {count} vector{'s' if count > 1 else ''}",
         net=net,
+        examples=500 if net == "cnn" and count > 1 else None,
         contestants=contestants,
         target=2.0,
         flops=(lambda problem: count * once(problem)) if net in ("mlp", "cnn") else None,

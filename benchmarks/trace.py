@@ -20,6 +20,7 @@ PRODUCTS = {
     "cnn": {"hutchinson": 300, "hutch++": 150, "xtrace": 100},
 }
 """By net and estimator."""
+EXAMPLES = {"mlp": 500, "cnn": 250}
 
 
 def ours(problem: Problem) -> Job:
@@ -71,6 +72,7 @@ COMPARISONS = [
     Comparison(
         work="trace of the Hessian to 1 % standard error",
         net=net,
+        examples=examples,
         contestants={
             OURS: ours,
             "curvlinops": curvlinops,
@@ -86,5 +88,5 @@ COMPARISONS = [
             "PyHessian": f"Hutchinson with {PRODUCTS[net]['hutchinson']} products",
         },
     )
-    for net in ("mlp", "cnn")
+    for net, examples in EXAMPLES.items()
 ]
