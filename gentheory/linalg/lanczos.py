@@ -1,24 +1,32 @@
-"""Extreme eigenpairs by Lanczos with full reorthogonalization."""
+"""Extreme eigenpairs by thick-restart Lanczos with full reorthogonalization  (Wu & Simon 2000)."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from gentheory.errors import InputError
+from gentheory.linalg.krylov import Basis
 from gentheory.linalg.operator import LinearOperator
-from gentheory.linalg.probes import gaussian
+
+_DOUBT = 1e-3
+"""Chance of a missed eigenvalue below which several are taken for all there are."""
 
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """The k algebraically largest eigenpairs, largest first."""
+    """k eigenpairs from one end of the spectrum, the outermost first."""
 
     values: Float[Tensor, " k"]  # float64
-    vectors: Float[Tensor, "k P"]
-    residuals: Float[Tensor, " k"]  # |A x - value x|, recomputed from the vectors; float64
+    vectors: Float[Tensor, "k P"]  # unit rows
+    residuals: Float[Tensor, " k"]  # |A x − value x| by Lanczos' relation, with rounding; float64
     num_products: int
     converged: bool  # every residual is at most rtol · |largest eigenvalue in size|
+    missed: float
+    """Bound on the chance, over the random starts, that one more belongs among the k: that an
+    eigenvalue further out than the k-th by rtol · |largest| is not among them."""
 
 
 def largest(
@@ -27,112 +35,135 @@ def largest(
     *,
     rtol: float = 1e-4,
     max_steps: int = 300,
+    max_memory: int | None = None,
     generator: Generator,
 ) -> Eigenpairs:
-    """Lanczos from a random start until k Ritz pairs have residuals below rtol · |λ|max.
+    """The k algebraically largest, to residuals below rtol · |λ|max.
 
     The basis is reorthogonalized twice at each step, so no eigenvalue comes as a ghost copy; the
-    tridiagonal matrix is float64. Where the basis spans an invariant subspace, it goes on in a new
-    random direction. One start sees one vector of each eigenspace: for k > 1 Lanczos runs again
-    with the found vectors deflated (Hotelling 1933) until the best of the rest is no larger than
-    the k-th, so that a multiple eigenvalue comes as often as it is one, up to rtol.
+    projected matrix is float64. One start sees one vector of each eigenspace. For k > 1 the basis
+    is therefore extended from another random start, orthogonal to all of it, until an eigenvector
+    with an eigenvalue above the k-th could only be missing if that start had next to none of it:
+    its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and Ritz values
+    θ, for no monic polynomial makes the start shorter. Found ones are brought to convergence, and
+    the search goes on. So a multiple eigenvalue comes as often as it is one, up to rtol.
 
-    Each run takes at most `max_steps` products, and memory for as many vectors of size P. Fewer
-    than k pairs where the operator's size or `max_steps` is smaller.
+    At most `max_steps` products. Memory for as many vectors of size P as there are steps, or
+    `max_memory` bytes: where the basis would exceed that, it is restarted from its best Ritz
+    vectors. Fewer than k pairs where the operator's size or `max_steps` is smaller. Raises
+    `InputError` for a budget too small for k vectors and a few more, and for an operator that is
+    not symmetric; `FloatingPointError` for a product that is not finite.
     """
-    k = min(k, max_steps, operator.size)
-    found = _lanczos(operator, k, rtol, max_steps, generator)
-    while 1 < k < operator.size and found.settled:
-        rest = _lanczos(_deflated(operator, found), 1, rtol, max_steps, generator)
-        found, worst = _merged(found, rest), found.values[-1]
-        if bool(rest.values[0] <= worst + rtol * found.scale):
-            break
-    vectors = found.vectors / found.vectors.norm(dim=1, keepdim=True)
-    products = operator(vectors)
-    residuals = (products - found.values.to(vectors)[:, None] * vectors).double().norm(dim=1)
-    converged = bool((residuals <= rtol * found.scale).all())
-    return Eigenpairs(found.values, vectors, residuals, found.steps + k, converged)
+    return _search(operator, 0, k, rtol, max_steps, max_memory, generator)[0]
 
 
-@dataclass(frozen=True)
-class _Ritz:
-    """Ritz pairs, largest first."""
-
-    values: Float[Tensor, " k"]
-    vectors: Float[Tensor, "k P"]
-    scale: Float[Tensor, ""]  # the largest Ritz value in size
-    steps: int
-    settled: bool  # stopped because the error bounds were met
-
-
-def _deflated(operator: LinearOperator, found: _Ritz) -> LinearOperator:
-    """The found eigenvalues moved to -scale, where they are in nobody's way."""
-    x, shift = found.vectors, (found.values + found.scale).to(found.vectors)
-
-    def block(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-        return operator(v) - ((v @ x.T) * shift) @ x
-
-    return LinearOperator(block, operator.size, operator.dtype, operator.device)
-
-
-def _merged(found: _Ritz, rest: _Ritz) -> _Ritz:
-    """The largest pairs of both, as many as in `found`."""
-    values, order = torch.cat([found.values, rest.values]).sort(descending=True, stable=True)
-    kept = order[: len(found.values)]
-    vectors = torch.cat([found.vectors, rest.vectors])[kept]
-    steps = found.steps + rest.steps
-    return _Ritz(values[: len(kept)], vectors, found.scale, steps, rest.settled)
-
-
-def _lanczos(
-    operator: LinearOperator, k: int, rtol: float, max_steps: int, generator: Generator
-) -> _Ritz:
-    """One run from one random start."""
-    max_steps = min(max_steps, operator.size)
-    basis = torch.zeros(max_steps + 1, operator.size, dtype=operator.dtype, device=operator.device)
-    tridiagonal = torch.zeros_like(basis[:, :1], dtype=torch.float64).expand(-1, max_steps + 1)
-    tridiagonal = tridiagonal.clone()
-    start = gaussian(1, operator, generator)[0]
-    basis[0] = start / start.norm()
-    steps, settled = 0, False
-    for steps in range(1, max_steps + 1):
-        _extend(operator, basis, tridiagonal, steps, generator)
-        # An eigendecomposition at every step would cost more than the products on small nets.
-        if steps >= k and (steps % 5 == 0 or steps == max_steps):
-            ritz, weights = torch.linalg.eigh(tridiagonal[:steps, :steps])
-            bounds = (tridiagonal[steps - 1, steps] * weights[-1]).abs()[-k:]
-            settled = bool((bounds <= 0.5 * rtol * ritz.abs().max()).all())
-            if settled:
-                break
-    ritz, weights = torch.linalg.eigh(tridiagonal[:steps, :steps])
-    vectors = weights[:, -k:].T.flip(0).to(basis) @ basis[:steps]
-    return _Ritz(ritz[-k:].flip(0), vectors, ritz.abs().max(), steps, settled)
-
-
-def _extend(
+def smallest(
     operator: LinearOperator,
-    basis: Tensor,
-    tridiagonal: Tensor,
-    steps: int,
+    k: int,
+    *,
+    rtol: float = 1e-4,
+    max_steps: int = 300,
+    max_memory: int | None = None,
     generator: Generator,
-) -> None:
-    """Fill column steps - 1 of the tridiagonal matrix, and basis[steps] where there is room."""
-    known = basis[:steps]
-    w = operator(basis[steps - 1])
-    coefficients = known @ w
-    w = _orthogonal(w - known.T @ coefficients, known)
-    beta = w.double().norm()
-    tridiagonal[steps - 1, steps - 1] = coefficients[-1].double()
-    scale = tridiagonal[:steps, :steps].abs().max()
-    if bool(beta > 10 * torch.finfo(operator.dtype).eps * scale):
-        tridiagonal[steps - 1, steps] = tridiagonal[steps, steps - 1] = beta
-    elif steps < operator.size:
-        # An invariant subspace: what is left is rounding. Go on in a new direction instead.
-        w = _orthogonal(_orthogonal(gaussian(1, operator, generator)[0], known), known)
-    else:
-        return
-    basis[steps] = w / w.norm()
+) -> Eigenpairs:
+    """The k algebraically smallest, smallest first; as `largest`, on the negative operator."""
+    negative = replace(operator, block=lambda v: -operator.block(v))
+    found = largest(
+        negative, k, rtol=rtol, max_steps=max_steps, max_memory=max_memory, generator=generator
+    )
+    return replace(found, values=-found.values)
 
 
-def _orthogonal(w: Float[Tensor, " P"], basis: Float[Tensor, "K P"]) -> Float[Tensor, " P"]:
-    return w - basis.T @ (basis @ w)
+def extremes(
+    operator: LinearOperator,
+    *,
+    rtol: float = 1e-4,
+    max_steps: int = 300,
+    max_memory: int | None = None,
+    generator: Generator,
+) -> tuple[Eigenpairs, Eigenpairs]:
+    """The smallest and the largest eigenpair from one run; otherwise as `largest` with k = 1."""
+    ends = _search(operator, 1, 1, rtol, max_steps, max_memory, generator)
+    return ends[0], ends[-1]  # one and the same where the operator's size is 1
+
+
+def _search(
+    operator: LinearOperator,
+    low: int,
+    high: int,
+    rtol: float,
+    max_steps: int,
+    max_memory: int | None,
+    generator: Generator,
+) -> list[Eigenpairs]:
+    """`low` pairs from the bottom, `high` from the top; high > 1 looks for multiplicities."""
+    high = min(high, max_steps, operator.size)
+    low = min(low, operator.size - high)
+    room = _room(operator, low + high, max_steps, max_memory)
+    basis = Basis(operator, room, generator, at_once=max_memory is not None)
+    # A look costs an eigendecomposition: next to nothing where vectors are long.
+    every = 1 if operator.size > 100 * max_steps else 5
+    searching = False
+    while basis.products < max_steps and basis.count < operator.size:
+        if basis.full:
+            basis.restart(low, high + (basis.count - low - high) // 2)
+        basis.expand()
+        if basis.count < low + high or not (basis.products % every == 0 or basis.exhausted):
+            continue
+        values, _, residuals = basis.ritz(low, high)
+        # What a restart drops stays in the residuals: under a budget, stop with some to spare.
+        allowed = rtol * basis.scale * (0.5 if max_memory is not None and not searching else 1)
+        if bool((residuals > allowed).any()):
+            searching = False
+            continue
+        chance = basis.missed(values[-high] + rtol * basis.scale)
+        if high == 1 or chance <= _DOUBT or (searching and _next_is_below(basis, high, rtol)):
+            break
+        if not searching or chance == math.inf:
+            searching = True
+            if max_memory is not None:
+                basis.restart(low, high)
+            basis.begin()
+    return _pairs(basis, low, high, rtol)
+
+
+def _next_is_below(basis: Basis, high: int, rtol: float) -> bool:
+    """After a restart, which voids the other test: the next eigenvalue is known well enough."""
+    if not basis.restarted or basis.count == high:
+        return False
+    values, _, residuals = basis.ritz(0, high + 1)
+    return bool(values[0] + residuals[0] <= values[1] + rtol * basis.scale)
+
+
+def _pairs(basis: Basis, low: int, high: int, rtol: float) -> list[Eigenpairs]:
+    values, y, residuals = basis.ritz(low, high)
+    vectors, allowed = basis.vectors(y), rtol * basis.scale
+    residuals = residuals + torch.finfo(vectors.dtype).eps * basis.scale
+
+    def end(chosen: Tensor, sign: int) -> Eigenpairs:
+        met = bool((residuals[chosen] <= allowed).all())
+        missed = min(basis.missed(values[chosen[-1]] + sign * allowed, sign), 1.0)
+        pairs = values[chosen], vectors[chosen], residuals[chosen]
+        return Eigenpairs(*pairs, basis.products, met, missed)
+
+    index = torch.arange(low + high, device=values.device)
+    ends = ((index[:low], -1), (index[low:].flip(0), 1))
+    return [end(chosen, sign) for chosen, sign in ends if len(chosen)]
+
+
+def _room(operator: LinearOperator, k: int, max_steps: int, max_memory: int | None) -> int:
+    """Rows of the basis: as many as steps, or as the budget holds beside the results."""
+    wanted = min(max_steps, operator.size) + 1
+    if max_memory is None:
+        return wanted
+    row = operator.size * torch.empty((), dtype=operator.dtype).element_size()
+    # Beside the basis live the k results, a product with what makes it, what a run left behind.
+    room, least = max_memory // row - k - 6, min(wanted, 2 * k + 10)
+    if room < least:
+        raise InputError(
+            "max_memory",
+            f"{max_memory} bytes for {k} eigenvectors of {operator.size} numbers",
+            f"at least {(least + k + 6) * row}",
+            "raise max_memory or ask for fewer eigenpairs",
+        )
+    return min(room, wanted)
