@@ -36,6 +36,13 @@ class Checkpoint:
     """Outputs' gradients on the training examples, averaged over training; None if not kept."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Specification of model, data and training, as the study wrote it."""
+    num_train: int | None = None
+    """Number of examples it was trained on, where the risk holds others; None: the risk's."""
+
+    @property
+    def num_training_examples(self) -> int:
+        """What a predicted gap is divided by, whatever data it is measured on."""
+        return self.risk.num_examples if self.num_train is None else self.num_train
 
 
 def save(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import prod
 
 import torch
@@ -42,6 +42,13 @@ class Layout:
         ends = list(accumulate(self.sizes))
         starts = [0, *ends[:-1]]
         return {n: slice(a, b) for n, a, b in zip(self.names, starts, ends, strict=True)}
+
+    @cached_property
+    def layers(self) -> dict[str, slice]:
+        """Where in theta the parameters of each module lie that has some of its own."""
+        named = groupby(self.names, key=lambda name: name.rpartition(".")[0])
+        owned = {layer: [self.slices[name] for name in names] for layer, names in named}
+        return {layer: slice(s[0].start, s[-1].stop) for layer, s in owned.items()}
 
     def unflatten(self, theta: Float[Tensor, "*batch P"]) -> dict[str, Tensor]:
         """Views of theta by name, each with theta's leading axes before its own shape."""

@@ -9,10 +9,10 @@ were.
 """
 
 import copy
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ from gentheory import losses
 from gentheory.data.batches import Batch, Batches, batches
 from gentheory.errors import InputError
 from gentheory.params import Layout, flatten
+
+Result = TypeVar("Result")
 
 
 class EmpiricalRisk:
@@ -68,6 +70,7 @@ class EmpiricalRisk:
         self.theta: Tensor = own if theta is None else theta.detach().to(own, copy=True)
         self.layout.unflatten(self.theta)
         self._batches: Batches = batches(data, batch_size=batch_size)
+        self._results: dict[Hashable, Any] = {}
 
     @property
     def num_params(self) -> int:
@@ -88,6 +91,18 @@ class EmpiricalRisk:
     def num_examples(self) -> int:
         """N, counted."""
         return sum(len(inputs) for inputs, _ in self.batches())
+
+    @cached_property
+    def num_outputs(self) -> int:
+        """C, by one look at the first example."""
+        with torch.no_grad():
+            return self.outputs(self.theta, next(self.batches())[0][:1]).shape[1]
+
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """The result of `compute` for these parameters and data, kept for the next who asks."""
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]
 
     def check(self) -> None:
         """Raise `InputError` where model or data cannot be used; the first use does it too."""

@@ -19,8 +19,9 @@ FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "estimate", "seeds", "axes", "params"),
     ("linalg", "models", "data", "stats", "losses"),
-    ("risk", "checkpoint", "examples"),
+    ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
+    ("left_out", "predicted"),
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report"),
@@ -30,6 +31,8 @@ SIDEWAYS = {
     ("params", "errors"),
     ("checkpoint", "risk"),
     ("examples", "risk"),
+    ("middles", "risk"),
+    ("modes", "risk"),
     ("report", "plots"),
     ("cli", "progress"),
 }

@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.curvature.sandwich import sandwich, weighed
 from gentheory.data.batches import Batch
@@ -43,3 +43,33 @@ def decay_terms(
     if centred:
         left, right = [*left, -mean], [*right, mean]
     return torch.stack(left), torch.stack(right)
+
+
+def gradient_draws(
+    risk: EmpiricalRisk, count: int, *, centred: bool = False, generator: Generator
+) -> Float[Tensor, "K P"]:
+    """K sums Σ_i ±(g_i − ḡ if centred) / √N: their second moment is the covariance.
+
+    One backward pass for the K of them; the signs do not depend on the batches.
+    """
+    signs = torch.randint(2, (count, risk.num_examples), generator=generator) * 2 - 1
+    total = torch.zeros(count, risk.num_params, dtype=torch.float64, device=risk.device)
+    start = 0
+    for inputs, targets in risk.batches():
+        chosen = signs[:, start : start + len(inputs)].to(risk.device)
+        start += len(inputs)
+        total += _pulled(risk, (inputs, targets), chosen)
+    sums = signs.sum(1, keepdim=True).to(total)
+    total += sums * risk.weight_decay * risk.theta.double()
+    if centred:
+        total -= sums * risk.gradient().double()
+    return (total / risk.num_examples**0.5).to(risk.dtype)
+
+
+def _pulled(risk: EmpiricalRisk, batch: Batch, signs: Tensor) -> Float[Tensor, "K P"]:
+    """Σ_i ± the gradients of the examples' losses."""
+    with torch.no_grad():
+        residuals = risk.loss.gradient(risk.outputs(risk.theta, batch[0]), batch[1])
+    pull = torch.func.vjp(lambda theta: risk.outputs(theta, batch[0]), risk.theta)[1]
+    weighted = (signs[:, :, None] * residuals).to(risk.dtype)
+    return torch.func.vmap(lambda u: pull(u)[0])(weighted)

@@ -1,6 +1,6 @@
 """The Fisher information, with expected or with sampled targets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from gentheory.curvature.sandwich import sandwich, weighed
 from gentheory.data.batches import Batch
 from gentheory.errors import InputError
 from gentheory.linalg import LinearOperator
+from gentheory.middles import sampler
 from gentheory.risk import EmpiricalRisk
 
 
@@ -47,20 +48,3 @@ def sampled_middles(
     draw = sampler(risk, num_samples=num_samples, generator=generator)
     with torch.no_grad():
         return [draw(risk.outputs(risk.theta, x), (x, y)).to(risk.dtype) for x, y in risk.batches()]
-
-
-def sampler(
-    risk: EmpiricalRisk, *, num_samples: int, generator: Generator
-) -> Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "B C C"]]:
-    """Outputs -> mean of r rᵀ over targets drawn from the model, a new draw at each call."""
-
-    def draw(outputs: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, "B C C"]:
-        total = outputs.new_zeros(*outputs.shape, outputs.shape[1], dtype=torch.float64)
-        for _ in range(num_samples):
-            # Drawn where the generator lives: the same targets on CPU and on CUDA.
-            targets = risk.loss.sample(outputs.to(generator.device), generator)
-            r = risk.loss.gradient(outputs, targets.to(outputs.device))
-            total += r[:, :, None] * r[:, None, :]
-        return total / num_samples
-
-    return draw

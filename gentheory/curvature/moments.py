@@ -1,23 +1,19 @@
-"""Curvature and gradient covariance as dense matrices or diagonals, from one pass of Jacobians."""
+"""Curvature and gradient covariance as dense blocks, from one pass of Jacobians."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.curvature.covariance import decay_terms
-from gentheory.curvature.fisher import sampler
 from gentheory.curvature.hessian import hessian
-from gentheory.curvature.sandwich import Middle
 from gentheory.data.batches import Batch
 from gentheory.errors import InputError
+from gentheory.linalg import LinearOperator
+from gentheory.middles import Curvature, middle_of
+from gentheory.modes import Modes
 from gentheory.risk import EmpiricalRisk
-
-Curvature = Literal["ggn", "fisher", "sampled_fisher", "hessian"]
-CURVATURES: tuple[Curvature, ...] = ("ggn", "fisher", "sampled_fisher", "hessian")
 
 _JACOBIAN_BYTES = 8 * 2**20
 """Jacobians at once: chunks that stay near the caches beat larger ones on CPU."""
@@ -25,84 +21,117 @@ _JACOBIAN_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Moments:
-    """Curvature H and covariance C, both [P, P] or both diagonals [P]; the mean gradient [P]."""
+    """Curvature H, covariance C and mean gradient of the data's part, on some parameters; float64.
 
-    curvature: Tensor  # float64
-    covariance: Tensor  # float64
-    mean_gradient: Float[Tensor, " P"]  # float64
+    Weight decay is left out: it changes no eigenvector, and `modes` adds it.
+    """
+
+    where: slice
+    curvature: Float[Tensor, "p p"]
+    covariance: Float[Tensor, "p p"]
+    gradient: Float[Tensor, " p"]
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """The eigendecomposition of a block's curvature, and what the block holds in that basis."""
+
+    where: slice
+    values: Float[Tensor, " p"]
+    vectors: Float[Tensor, "p p"]  # as columns
+    covariance: Float[Tensor, " p"]
+    gradient: Float[Tensor, " p"]
+
+    @classmethod
+    def of(cls, moments: Moments) -> "Eigenbasis":
+        """p³ operations."""
+        values, vectors = torch.linalg.eigh(moments.curvature)
+        covariance = (vectors * (moments.covariance @ vectors)).sum(0)
+        return cls(moments.where, values, vectors, covariance, vectors.T @ moments.gradient)
+
+    def modes(self, risk: EmpiricalRisk, *, centred: bool) -> Modes:
+        """With the risk's weight decay in H and in the gradients."""
+        theta = self.vectors.T @ risk.theta[self.where].double()
+        parts = (self.values, self.covariance, self.gradient, theta)
+        return Modes.decayed(risk, *parts, centred=centred)
+
+
+def check_size(place: str, size: int, max_params: int) -> None:
+    """Raise `InputError` for more parameters than may be decomposed."""
+    if size > max_params:
+        raise InputError(
+            place,
+            f"{size} parameters, which take about {6 * 8 * size**2 / 2**30:.1f} GiB",
+            f"at most max_params = {max_params}",
+            "use tic.kernel, tic.kfac, tic.diagonal or tic.solve, or raise max_params",
+        )
+
+
+def eigenbases(
+    risk: EmpiricalRisk,
+    curvature: Curvature,
+    generator: Generator,
+    *,
+    blocks: Sequence[slice] | None = None,
+) -> list[Eigenbasis]:
+    """Of each block, or of the whole. Computed once a risk, unless targets are drawn for it."""
+
+    def compute() -> list[Eigenbasis]:
+        found = dense_moments(risk, curvature, generator, blocks=blocks)
+        return [Eigenbasis.of(moments) for moments in found]
+
+    if curvature == "sampled_fisher":
+        return compute()
+    key = ("eigenbases", curvature, tuple((b.start, b.stop) for b in blocks or ()))
+    return risk.once(key, compute)
 
 
 def dense_moments(
-    risk: EmpiricalRisk, curvature: Curvature, *, centred: bool, generator: Generator
-) -> Moments:
-    """Both matrices in float64: 2 P² numbers and N · C · P² multiplications."""
-    moments = _moments(risk, curvature, _outer, centred=centred, generator=generator)
-    h, c = moments.curvature, moments.covariance
-    return Moments((h + h.T) / 2, (c + c.T) / 2, moments.mean_gradient)
-
-
-def diagonal_moments(
-    risk: EmpiricalRisk, curvature: Curvature, *, centred: bool, generator: Generator
-) -> Moments:
-    """The diagonals of both matrices, exact, in float64."""
-    return _moments(risk, curvature, _inner, centred=centred, generator=generator)
-
-
-Pairing = Callable[[Float[Tensor, "B P"], Float[Tensor, "B P"]], Tensor]
-"""Sums over rows the products of two arrays' columns: all pairs of columns, or like with like."""
-
-
-def _outer(left: Tensor, right: Tensor) -> Float[Tensor, "P P"]:
-    return left.T @ right
-
-
-def _inner(left: Tensor, right: Tensor) -> Float[Tensor, " P"]:
-    return (left * right).sum(0)
-
-
-def _moments(
     risk: EmpiricalRisk,
     curvature: Curvature,
-    pairing: Pairing,
-    *,
-    centred: bool,
     generator: Generator,
-) -> Moments:
-    theta = risk.theta.double()
-    h = c = pairing(torch.zeros_like(theta)[None], torch.zeros_like(theta)[None])
-    total = torch.zeros_like(theta)
+    *,
+    blocks: Sequence[slice] | None = None,
+) -> list[Moments]:
+    """Both matrices for each block: 2 p² numbers and N · C · p² multiplications each."""
+    blocks = [slice(0, risk.num_params)] if blocks is None else blocks
+    sizes = [block.stop - block.start for block in blocks]
+    mean = torch.zeros(risk.num_params, dtype=torch.float64, device=risk.device)
+    curved, covariances = ([mean.new_zeros(p, p) for p in sizes] for _ in range(2))
     middle = None if curvature == "hessian" else middle_of(risk, curvature, generator)
     for jacobian, outputs, batch in jacobians(risk):
         jacobian = jacobian.double()
-        if middle is not None:
-            weighted = middle(outputs, batch).double() @ jacobian
-            h = h + pairing(weighted.flatten(0, 1), jacobian.flatten(0, 1))
         residuals = risk.loss.gradient(outputs, batch[1]).double()
         gradients = torch.einsum("bc,bcp->bp", residuals, jacobian)
-        c = c + pairing(gradients, gradients)
-        total += gradients.sum(0)
-    mean = total / risk.num_examples + risk.weight_decay * theta
-    c = c / risk.num_examples + pairing(*decay_terms(risk, mean, centred=centred))
+        mean += gradients.sum(0)
+        weights = None if middle is None else middle(outputs, batch).double()
+        for block, h, c in zip(blocks, curved, covariances, strict=True):
+            own = gradients[:, block]
+            c.addmm_(own.T, own)
+            if weights is not None:
+                rows = jacobian[:, :, block]
+                h.addmm_((weights @ rows).flatten(0, 1).T, rows.flatten(0, 1))
     if middle is None:
-        operator = hessian(risk)
-        h = (operator.dense() if pairing is _outer else operator.diagonal()).double()
-    else:
-        ones = torch.eye(risk.num_params, dtype=h.dtype, device=h.device) if h.dim() == 2 else 1.0
-        h = h / risk.num_examples + risk.weight_decay * ones
-    return Moments(h, c, mean)
+        curved = [_hessian_block(risk, block) for block in blocks]
+    count = risk.num_examples
+    return [
+        Moments(block, (h + h.T) / (2 * count), (c + c.T) / (2 * count), mean[block] / count)
+        for block, h, c in zip(blocks, curved, covariances, strict=True)
+    ]
 
 
-def middle_of(risk: EmpiricalRisk, curvature: Curvature, generator: Generator) -> Middle:
-    """W_i of this curvature; the Hessian has none and is refused."""
-    if curvature == "ggn":
-        return lambda outputs, batch: risk.loss.hessian(outputs, batch[1])
-    if curvature == "fisher":
-        return lambda outputs, batch: risk.loss.fisher(outputs)
-    if curvature == "sampled_fisher":
-        return sampler(risk, num_samples=1, generator=generator)
-    raise InputError(
-        "curvature", repr(curvature), f"one of {', '.join(CURVATURES)}", "choose one of these"
-    )
+def _hessian_block(risk: EmpiricalRisk, block: slice) -> Float[Tensor, "p p"]:
+    """N times the data's part of the Hessian, on these rows and columns."""
+    operator = hessian(risk)
+    size = block.stop - block.start
+
+    def restricted(v: Float[Tensor, "K p"]) -> Float[Tensor, "K p"]:
+        whole = v.new_zeros(len(v), operator.size)
+        whole[:, block] = v
+        return operator(whole)[:, block] - risk.weight_decay * v
+
+    inner = LinearOperator(restricted, size, operator.dtype, operator.device)
+    return inner.dense().double() * risk.num_examples
 
 
 def jacobians(

@@ -13,10 +13,8 @@ from torch import Tensor
 from gentheory.curvature.linearized import MAX_MEMORY, Linearized, Primals, chunked
 from gentheory.data.batches import Batch
 from gentheory.linalg import LinearOperator
+from gentheory.middles import Middle
 from gentheory.risk import EmpiricalRisk
-
-Middle = Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "B C C"]]
-"""(outputs, batch) -> W, one matrix per example."""
 
 Middles = Callable[[], Iterator[tuple[Batch, Float[Tensor, "B C C"]]]]
 """Passes over the data with their W_i."""

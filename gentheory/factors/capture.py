@@ -7,7 +7,7 @@ functional use) are handled by `torch.func`, with the same numbers; which ones t
 by comparing with autograd, not by trusting the layers' types.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gentheory.data.batches import Batch
 from gentheory.risk import EmpiricalRisk
 
 
@@ -190,18 +189,3 @@ def _plain_gradients(
         return torch.cat([pulled[name].reshape(len(rows), -1) for name in names], dim=1)
 
     return torch.func.vmap(one, in_dims=(0, 1), out_dims=1)(inputs, cotangents)
-
-
-def output_captures(
-    risk: EmpiricalRisk,
-) -> Iterator[tuple[Batch, Float[Tensor, "B C"], Capture]]:
-    """Per batch the outputs and a capture for the unit vectors of the outputs' space (K = C)."""
-    explained: frozenset[str] | None = None
-    for inputs, targets in risk.batches():
-        if explained is None:
-            explained = explain(risk, inputs)
-        with torch.no_grad():
-            outputs = risk.outputs(risk.theta, inputs)
-        eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-        cotangents = eye[:, None, :].expand(-1, len(outputs), -1)
-        yield (inputs, targets), outputs, capture(risk, inputs, cotangents, explained=explained)

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.factors.capture import Capture, Factor, capture, explain
+from gentheory.factors.capture import Capture, Factor
+from gentheory.factors.passes import output_captures, residual_captures
+from gentheory.middles import Middle
 from gentheory.risk import EmpiricalRisk
 
 
@@ -23,17 +25,20 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
 
 def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     """Squared norms |∇loss_i|² (weight decay left out) in float64; one backward pass a batch."""
-    norms: list[Tensor] = []
-    explained: frozenset[str] | None = None
-    for inputs, targets in risk.batches():
-        if explained is None:
-            explained = explain(risk, inputs)
-        with torch.no_grad():
-            outputs = risk.outputs(risk.theta, inputs)
-            residuals = risk.loss.gradient(outputs, targets).to(outputs.dtype)
-        captured = capture(risk, inputs, residuals[None], explained=explained)
-        norms.append(example_grams(captured)[:, 0, 0])
-    return torch.cat(norms)
+    captured = (captured for _, _, captured in residual_captures(risk))
+    return torch.cat([example_grams(one)[:, 0, 0] for one in captured])
+
+
+def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
+    """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
+    total = torch.zeros(2, dtype=torch.float64, device=risk.device)
+    for batch, outputs, captured in output_captures(risk):
+        gram = example_grams(captured)
+        r = risk.loss.gradient(outputs, batch[1]).double()
+        total[0] += (middle(outputs, batch).double() * gram).sum()
+        total[1] += torch.einsum("bc,bcd,bd->", r, gram, r)
+    trace_h, trace_c = (total / risk.num_examples).tolist()
+    return trace_h + risk.weight_decay * risk.num_params, trace_c
 
 
 def _gram(factor: Factor) -> Float[Tensor, "B K K"]:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.factors.capture import Capture, Factor, output_captures
+from gentheory.factors.capture import Capture, Factor
+from gentheory.factors.passes import output_captures
 from gentheory.risk import EmpiricalRisk
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from gentheory.examples import Examples
 from gentheory.factors.gram import gram
+from gentheory.middles import roots
+from gentheory.modes import Modes, OutputModes
 from gentheory.risk import EmpiricalRisk
 
 
@@ -22,16 +24,14 @@ class SampleSpace:
 
     risk: EmpiricalRisk
     examples: Examples
-    own: Float[Tensor, "N C C"]  # J_i J_iᵀ
-    eigenvalues: Float[Tensor, " K"]  # positive, rising
-    modes: Float[Tensor, "N C K"]  # J_i v_k, with v_k [P] the unit eigenvectors of the GGN
+    output_modes: OutputModes  # eigenvalues rising
 
     @classmethod
     def of(cls, risk: EmpiricalRisk) -> "SampleSpace":
         """A pass for the Gram matrix, then an eigendecomposition of (N C)³ operations."""
         examples, kernel = Examples.of(risk), gram(risk)
         count, classes = examples.outputs.shape
-        root = _root(examples.middles)
+        root = roots(examples.middles)
         weighted = torch.einsum("ncmd,mde->ncme", kernel, root) / count**0.5
         inner = torch.einsum("nce,ncmd->nemd", root, weighted) / count**0.5
         inner = inner.reshape(count * classes, count * classes)
@@ -42,8 +42,8 @@ class SampleSpace:
         # v_k = Bᵀu_k / √σ_k, so J v_k is J Bᵀ u_k / √σ_k.
         modes = weighted.reshape(count * classes, -1) @ (vectors / eigenvalues.sqrt())
         index = torch.arange(count, device=kernel.device)
-        own = kernel[index, :, index]
-        return cls(risk, examples, own, eigenvalues, modes.reshape(count, classes, -1))
+        modes = modes.reshape(count, classes, -1)
+        return cls(risk, examples, OutputModes(eigenvalues, modes, kernel[index, :, index]))
 
     def coordinates(self, vector: Float[Tensor, " P"]) -> Float[Tensor, " K"]:
         """v_kᵀ vector; one forward-mode pass over the data."""
@@ -51,27 +51,32 @@ class SampleSpace:
         pushed = [_push(risk, inputs, vector) for inputs, _ in risk.batches()]
         weighted = torch.einsum("ncd,nd->nc", self.examples.middles, torch.cat(pushed).double())
         # G v_k = σ_k v_k, hence v_kᵀ x = v_kᵀ G x / σ_k.
-        inner = torch.einsum("nck,nc->k", self.modes, weighted) / len(self.own)
-        return inner / self.eigenvalues
+        found = self.output_modes
+        inner = torch.einsum("nck,nc->k", found.modes, weighted) / risk.num_examples
+        return inner / found.eigenvalues
 
-    def influence(self, ridge: float) -> Float[Tensor, "N C C"]:
-        """A_i = J_i (G + ridge)⁻¹ J_iᵀ / N with the data's part of G."""
-        # Within the modes, and in the directions that no mode reaches.
-        weights = 1 / (self.eigenvalues + ridge) - 1 / ridge
-        within = torch.einsum("nck,k,ndk->ncd", self.modes, weights, self.modes)
-        return (within + self.own / ridge) / len(self.own)
+    def modes(self, *, centred: bool) -> Modes:
+        """Of the GGN with the risk's weight decay; the last stands for all that no mode reaches."""
+        risk, found, r = self.risk, self.output_modes, self.examples.residuals
+        assert found.own is not None  # never complete
+        mean, d = risk.gradient().double(), risk.weight_decay * risk.theta.double()
+        towards_mean, towards_d = self.coordinates(mean), self.coordinates(d)
+        along = torch.einsum("nc,nck->nk", r, found.modes) + towards_d
+        covariance = along.square().mean(0)
+        total = torch.einsum("nc,ncd,nd->", r, found.own, r) / len(r) + 2 * mean @ d - d @ d
+        if centred:
+            covariance, total = covariance - towards_mean.square(), total - mean @ mean
+        beyond = torch.stack([total - covariance.sum(), mean @ mean - towards_mean.square().sum()])
+        covariance_beyond, gradient_beyond = beyond.clamp(min=0)
+        return Modes(
+            torch.cat([found.eigenvalues, beyond.new_zeros(1)]) + risk.weight_decay,
+            torch.cat([covariance, covariance_beyond[None]]),
+            torch.cat([towards_mean, gradient_beyond.sqrt()[None]]),
+            unseen=risk.num_params - len(found.eigenvalues),
+        )
 
 
 def _push(risk: EmpiricalRisk, inputs: Tensor, vector: Tensor) -> Float[Tensor, "B C"]:
     return torch.func.jvp(
         lambda theta: risk.outputs(theta, inputs), (risk.theta,), (vector.to(risk.theta),)
     )[1].detach()
-
-
-def _root(middles: Float[Tensor, "N C C"]) -> Float[Tensor, "N C C"]:
-    """The symmetric square roots; a loss that is concave somewhere has none."""
-    values, vectors = torch.linalg.eigh(middles)
-    # The root of rounding around a zero would be far above rounding.
-    noise = values.shape[-1] * torch.finfo(values.dtype).eps * values.abs().amax(-1, keepdim=True)
-    root = torch.where(values > noise, values, 0).sqrt()
-    return torch.einsum("nce,ne,nde->ncd", vectors, root, vectors)

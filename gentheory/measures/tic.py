@@ -1,45 +1,59 @@
-"""Takeuchi information criterion: the predicted gap tr(H⁻¹ C) / N  (Takeuchi 1976).
+"""Takeuchi information criterion: the predicted gap tr(H⁻¹ C) / n  (Takeuchi 1976).
 
 H is the curvature of the risk at the trained parameters, C the second moment of the examples'
 gradients; both include the risk's weight decay. The value is the predicted test loss minus
-training loss (Thomas et al. 2020); `stats["raw_trace"]` is tr(H⁻¹ C) itself. It rests on a
-minimum of the risk and on a curvature that is not singular: `damping` is added to H, relative to
-its largest eigenvalue, and the value depends on it, so `stats` holds the slope in its logarithm;
-without damping, directions whose curvature is below rounding are left out (pseudo-inverse).
+training loss for the n examples trained on (Thomas et al. 2020); `stats["raw_trace"]` is
+tr(H⁻¹ C) itself. It rests on a minimum of the risk and on a curvature that is not singular:
+`damping` is added to H, relative to its largest eigenvalue, and the value depends on it, so
+`stats` holds the slope in its logarithm. `damping="training"` adds 1 / T instead, T the
+learning-rate time: early stopping as ridge. With `truncated` the directions below the damping are
+left out instead (Thomas et al. 2020), and so are those below rounding where there is no damping.
 `Newton decrement` ḡᵀ(H + λ)⁻¹ḡ / 2 is what the training loss would still fall by: where it is
 above the predicted gap, the parameters are too far from a minimum, and there is a warning.
 
 Curvatures: "ggn" (default), "fisher" (targets expected under the model), "sampled_fisher" (one
-target drawn per example), "hessian" (negative eigenvalues by their size, never a signed inverse).
+target drawn per example), "hessian" (negative eigenvalues by their size, or none of them when
+`truncated`: never a signed inverse). The risk may hold other examples than those trained on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature import hessian
-from gentheory.curvature.influence import influence
-from gentheory.curvature.moments import (
-    Curvature,
-    dense_moments,
-    diagonal_moments,
-    middle_of,
-)
+from gentheory.curvature import gradient_draws, hessian, operator_of
+from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.examples import Examples
-from gentheory.factors.capture import output_captures
-from gentheory.factors.ghost import example_grams
-from gentheory.factors.sample_space import SampleSpace
-from gentheory.linalg import hutchinson
+from gentheory.factors.diagonal import diagonals
+from gentheory.factors.ghost import traces
+from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.left_out import MAX_SIZE, chosen_residuals, output_modes, sample_space, shifts
+from gentheory.linalg import LinearOperator, cg, hutchinson, largest, nystrom, rademacher
+from gentheory.middles import Curvature, middle_of
+from gentheory.modes import Modes
+from gentheory.predicted import Damping, off_stationary, predicted_gap, ridge_of, sizes
 from gentheory.risk import EmpiricalRisk
 
-__all__ = ["diagonal", "exact", "kernel", "leave_one_out", "trace_ratio"]
+__all__ = [
+    "blocks",
+    "diagonal",
+    "ekfac",
+    "exact",
+    "kernel",
+    "kfac",
+    "leave_one_out",
+    "solve",
+    "trace_ratio",
+]
+
+_RANK_PROBES = 4
+_SKETCH = 100
+"""Rank of the Nyström preconditioner."""
 
 
 def exact(
@@ -47,33 +61,103 @@ def exact(
     *,
     curvature: Curvature = "ggn",
     centred: bool = False,
-    damping: float = 1e-3,
+    damping: Damping = 1e-3,
     absolute_damping: float | None = None,
+    truncated: bool = False,
     max_params: int = 5000,
     generator: Generator,
 ) -> Estimate:
-    """tr((H + λI)⁻¹ C) / N by an eigendecomposition of H in float64; P³ operations.
+    """tr((H + λI)⁻¹ C) / n by an eigendecomposition of H in float64.
 
     `stderr` is 0: the value is exact for the data handed in, and says nothing of their draw;
     nan for "sampled_fisher", whose draw of targets is not repeated. Refused above `max_params`.
+
+    Cost: N · C · P² + P³ operations, 6 P² numbers; other dampings of the same risk are free.
+    Source: Takeuchi 1976; Thomas et al. 2020 (arXiv 1906.07774).
     """
     risk = checkpoint.risk
-    if risk.num_params > max_params:
-        gibibytes = 6 * 8 * risk.num_params**2 / 2**30
-        raise InputError(
-            "tic.exact",
-            f"{risk.num_params} parameters, which take about {gibibytes:.1f} GiB",
-            f"at most max_params = {max_params}",
-            "use tic.diagonal or tic.trace_ratio, or raise max_params",
-        )
-    moments = dense_moments(risk, curvature, centred=centred, generator=generator)
-    values, vectors = torch.linalg.eigh(moments.curvature)
-    modes = _Modes(
-        values,
-        (vectors * (moments.covariance @ vectors)).sum(0),
-        vectors.T @ moments.mean_gradient,
-    )
-    return _predicted_gap(risk, modes, curvature, damping, absolute_damping)
+    check_size("tic.exact", risk.num_params, max_params)
+    basis = eigenbases(risk, curvature, generator)[0]
+    modes = basis.modes(risk, centred=centred)
+    return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
+
+
+def blocks(
+    checkpoint: Checkpoint,
+    *,
+    curvature: Curvature = "ggn",
+    centred: bool = False,
+    damping: Damping = 1e-3,
+    absolute_damping: float | None = None,
+    truncated: bool = False,
+    max_params: int = 5000,
+    generator: Generator,
+) -> Estimate:
+    """`exact` with H cut down to its layers' diagonal blocks: Σ over layers of tr(H_l⁻¹ C_l) / n.
+
+    A layer is a module with parameters of its own. `stderr` as in `exact`. Refused where a layer
+    has more than `max_params`.
+
+    Cost: N · C · Σ P_l² + Σ P_l³ operations for layers of P_l parameters.
+    Source: TIC close to the NTK regime (arXiv 2602.23219).
+    """
+    risk = checkpoint.risk
+    layers = list(risk.layout.layers.values())
+    check_size("tic.blocks", max(layer.stop - layer.start for layer in layers), max_params)
+    bases = eigenbases(risk, curvature, generator, blocks=layers)
+    modes = Modes.joined([basis.modes(risk, centred=centred) for basis in bases])
+    return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
+
+
+def kfac(
+    checkpoint: Checkpoint,
+    *,
+    curvature: Curvature = "ggn",
+    centred: bool = False,
+    damping: Damping = 1e-3,
+    absolute_damping: float | None = None,
+    truncated: bool = False,
+    generator: Generator,
+) -> Estimate:
+    """Σ over parameters of tr((A⊗S + λ)⁻¹ (A⊗S_C)) / n, Kronecker factors of H and of C.
+
+    Weights and biases are blocks of their own; parameters outside linear and convolutional layers
+    count by their diagonals. Exact for one example or one input, an approximation otherwise:
+    `stderr` as in `exact`, it does not cover the approximation. "hessian" is refused.
+
+    Cost: one forward and C + 1 backward passes, and D³ for layers of D inputs or outputs.
+    Source: Martens & Grosse 2015 (arXiv 1503.05671) for H; the same factors for C.
+    """
+    risk = checkpoint.risk
+    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+    modes = basis.modes(risk, centred=centred)
+    return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
+
+
+def ekfac(
+    checkpoint: Checkpoint,
+    *,
+    curvature: Curvature = "ggn",
+    centred: bool = False,
+    damping: Damping = 1e-3,
+    absolute_damping: float | None = None,
+    truncated: bool = False,
+    generator: Generator,
+) -> Estimate:
+    """Σ_k C_kk / (H_kk + λ) / n, both diagonals exact, in the eigenbasis of the Kronecker factors.
+
+    `diagonal` in a basis that is nearly H's own. `stderr` as in `kfac`; "hessian" is refused.
+
+    Cost: twice that of `kfac`.
+    Source: George et al. 2018 (arXiv 1806.03884).
+    """
+    risk = checkpoint.risk
+    drawn = generator.initial_seed()
+    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+    again = middle_of(risk, curvature, generator.manual_seed(drawn))  # the same targets
+    found = diagonals(risk, again, rotation=basis.rotation)
+    modes = found.modes(risk, basis.coordinates(risk.theta.double()), centred=centred)
+    return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
 
 
 def diagonal(
@@ -81,18 +165,26 @@ def diagonal(
     *,
     curvature: Curvature = "ggn",
     centred: bool = False,
-    damping: float = 1e-3,
+    damping: Damping = 1e-3,
     absolute_damping: float | None = None,
+    truncated: bool = False,
     generator: Generator,
 ) -> Estimate:
-    """Σ_p C_pp / (H_pp + λ) / N, with the exact diagonals; λ is relative to the largest H_pp.
+    """Σ_p C_pp / (H_pp + λ) / n, with the exact diagonals; λ is relative to the largest H_pp.
 
-    `stderr` as in `exact`. With "hessian" it takes P products.
+    `stderr` as in `exact`.
+
+    Cost: one forward and C + 1 backward passes; for "hessian" P products beside.
+    Source: TIC close to the NTK regime (arXiv 2602.23219).
     """
     risk = checkpoint.risk
-    moments = diagonal_moments(risk, curvature, centred=centred, generator=generator)
-    modes = _Modes(moments.curvature, moments.covariance, moments.mean_gradient)
-    return _predicted_gap(risk, modes, curvature, damping, absolute_damping)
+    middle = middle_of(risk, "ggn" if curvature == "hessian" else curvature, generator)
+    found = diagonals(risk, middle)
+    if curvature == "hessian":
+        own = hessian(risk).diagonal().double() - risk.weight_decay
+        found = replace(found, curvature=own)
+    modes = found.modes(risk, risk.theta, centred=centred)
+    return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
 
 
 def trace_ratio(
@@ -103,15 +195,18 @@ def trace_ratio(
     num_probes: int = 64,
     generator: Generator,
 ) -> Estimate:
-    """tr C / tr H / N, a lower bound of the undamped diagonal; no inverse and no damping.
+    """tr C / tr H / n, a lower bound of the undamped diagonal; no inverse and no damping.
 
     Both traces come from ghost norms and are exact, `stderr` is 0; nan for "sampled_fisher". For
     "hessian" tr H is Hutchinson's with `num_probes`, and `stderr` covers their draw (to first
     order). Refused where tr H is not positive.
+
+    Cost: one forward and C backward passes; for "hessian" num_probes products beside.
+    Source: TIC close to the NTK regime (arXiv 2602.23219); Thomas et al. 2020.
     """
     risk = checkpoint.risk
     wanted = "ggn" if curvature == "hessian" else curvature
-    trace_h, trace_c = _traces(risk, wanted, generator)
+    trace_h, trace_c = traces(risk, middle_of(risk, wanted, generator))
     error = torch.nan if curvature == "sampled_fisher" else 0.0
     if curvature == "hessian":
         samples = hutchinson(hessian(risk), num_probes=num_probes, generator=generator)
@@ -128,12 +223,12 @@ def trace_ratio(
     d = risk.weight_decay * risk.theta.double()
     trace_c += float(2 * mean @ d - d @ d - (mean @ mean if centred else 0.0))
     raw = trace_c / trace_h
-    value = raw / risk.num_examples
+    value = raw / checkpoint.num_training_examples
     decrement = float(mean @ mean) / (2 * trace_h)
     return Estimate(
         value,
         abs(value) * error / trace_h,
-        warnings=_off_stationary(decrement, value),
+        warnings=off_stationary(decrement, value),
         stats={
             "raw_trace": raw,
             "trace_curvature": trace_h,
@@ -141,8 +236,7 @@ def trace_ratio(
             "curvature": curvature,
             "gradient_norm": mean.norm().item(),
             "newton_decrement": decrement,
-            "num_examples": risk.num_examples,
-            "num_params": risk.num_params,
+            **sizes(checkpoint),
         },
     )
 
@@ -151,235 +245,163 @@ def kernel(
     checkpoint: Checkpoint,
     *,
     centred: bool = False,
-    damping: float = 1e-3,
+    damping: Damping = 1e-3,
     absolute_damping: float | None = None,
-    max_size: int = 6000,
+    truncated: bool = False,
+    max_size: int = MAX_SIZE,
     generator: Generator,
 ) -> Estimate:
     """`exact` on the GGN in sample space, for nets with more parameters than N · C.
 
-    The spectrum comes from the Gram matrix of the examples' output gradients, (N C)³ operations
-    and no Jacobian; what no mode reaches has the weight decay for a curvature. `stderr` as in
-    `exact`. Refused where N · C is above `max_size`.
+    The spectrum comes from the Gram matrix of the examples' output gradients by the push-through
+    identity; what no mode reaches has the weight decay for a curvature. `stderr` as in `exact`.
+    Refused where N · C is above `max_size`.
+
+    Cost: (N · C)³ operations, 4 (N · C)² numbers, no Jacobian; other dampings are free.
+    Source: Takeuchi 1976; the Gram matrix as in Novak et al. 2022 (arXiv 2206.08720).
     """
     risk = checkpoint.risk
-    space = _sample_space(risk, max_size, "tic.kernel", "tic.exact or tic.diagonal")
-    mean, d = risk.gradient().double(), risk.weight_decay * risk.theta.double()
-    towards_mean, towards_d = space.coordinates(mean), space.coordinates(d)
-    r = space.examples.residuals
-    along = torch.einsum("nc,nck->nk", r, space.modes) + towards_d
-    covariance = along.square().mean(0)
-    total = torch.einsum("nc,ncd,nd->", r, space.own, r) / len(r) + 2 * mean @ d - d @ d
-    if centred:
-        covariance, total = covariance - towards_mean.square(), total - mean @ mean
-    beyond = torch.stack([total - covariance.sum(), mean @ mean - towards_mean.square().sum()])
-    covariance_beyond, gradient_beyond = beyond.clamp(min=0)
-    modes = _Modes(
-        torch.cat([space.eigenvalues, beyond.new_zeros(1)]) + risk.weight_decay,
-        torch.cat([covariance, covariance_beyond[None]]),
-        torch.cat([towards_mean, gradient_beyond.sqrt()[None]]),
-        unseen=risk.num_params - len(space.eigenvalues),
+    space = sample_space(risk, max_size=max_size, place="tic.kernel")
+    modes = space.modes(centred=centred)
+    return predicted_gap(checkpoint, modes, "ggn", damping, absolute_damping, truncated)
+
+
+def solve(
+    checkpoint: Checkpoint,
+    *,
+    curvature: Literal["ggn", "fisher", "sampled_fisher"] = "ggn",
+    centred: bool = False,
+    damping: Damping = 1e-3,
+    absolute_damping: float | None = None,
+    num_probes: int = 16,
+    rtol: float = 1e-4,
+    max_steps: int = 500,
+    preconditioner: Literal["kfac", "nystrom", "none"] = "kfac",
+    generator: Generator,
+) -> Estimate:
+    """`exact` without a matrix: mean of uᵀ(H + λ)⁻¹u / n over random sums u of the gradients.
+
+    u = Σ_i ±g_i / √N has the second moment C, and in the space of examples its quadratic form has
+    the least variance that random signs can have. The systems are solved as one block by
+    preconditioned conjugate gradients to the relative residual `rtol`; a warning where `max_steps`
+    do not suffice. `stderr` covers the draw of the signs. `stats["effective_rank"]` comes from
+    probes of its own, with its standard error.
+
+    Cost: one GGN product of a block of num_probes + 5 vectors a step; no P².
+    Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
+    """
+    risk = checkpoint.risk
+    if num_probes < 2:
+        raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
+    operator = operator_of(risk, curvature, generator)
+    top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()
+    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
+    draws = gradient_draws(risk, num_probes, centred=centred, generator=generator)
+    mean = risk.gradient()
+    rows = torch.cat([draws, rademacher(_RANK_PROBES, operator, generator), mean[None]])
+    solved = cg(
+        operator,
+        rows,
+        shift=ridge,
+        preconditioner=_preconditioner(risk, operator, preconditioner, ridge, generator),
+        rtol=rtol,
+        max_steps=max_steps,
     )
-    return _predicted_gap(risk, modes, "ggn", damping, absolute_damping)
+    forms = (rows.double() * solved.x.double()).sum(1)
+    count = checkpoint.num_training_examples
+    sampled = Estimate.from_samples(forms[:num_probes] / count)
+    rank = Estimate.from_samples(risk.num_params - ridge * forms[num_probes:-1])
+    squares = solved.x[:num_probes].double().square().sum(1)
+    unsolved = f"not solved to {rtol:g} in {max_steps} steps"
+    return Estimate(
+        sampled.value,
+        torch.nan if curvature == "sampled_fisher" else sampled.stderr,
+        warnings=off_stationary(forms[-1].item() / 2, sampled.value)
+        + (() if solved.converged else (unsolved,)),
+        stats={
+            "raw_trace": sampled.value * count,
+            "damping": ridge / top,
+            "absolute_damping": ridge,
+            "slope_log_damping": -ridge * squares.mean().item() / count,
+            "effective_rank": rank.value,
+            "effective_rank_stderr": rank.stderr,
+            "negative_mass": 0.0,
+            "largest_eigenvalue": top,
+            "curvature": curvature,
+            "gradient_norm": mean.double().norm().item(),
+            "newton_decrement": forms[-1].item() / 2,
+            "steps": solved.num_steps,
+            "residual": solved.residuals.max().item(),
+            **sizes(checkpoint),
+        },
+    )
 
 
 def leave_one_out(
     checkpoint: Checkpoint,
     *,
-    damping: float | Literal["training"] = 1e-3,
+    damping: Damping = 1e-3,
     absolute_damping: float | None = None,
     residuals: Literal["final", "training"] = "final",
-    max_size: int = 6000,
+    max_size: int = MAX_SIZE,
     generator: Generator,
 ) -> Estimate:
     """Approximate leave-one-out gap: mean loss of each example without it, less the loss with it.
 
     The outputs without example i are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, A_i = J_i (G + λ)⁻¹ J_iᵀ / N:
-    exact for ridge regression (Rad & Maleki 2020); its first-order term is TIC.
-    `damping="training"` takes λ = 1 / T, T the learning-rate time: early stopping as ridge.
+    exact for ridge regression; its first-order term is TIC.
     `residuals="training"` takes the average of r_i along training in place of the last one, which
     vanishes where the training data are interpolated although the example taught the net much.
 
     G is the GGN with the risk's weight decay. `stderr` is 0: exact for the data handed in.
     Works in the space of parameters or of samples, whichever is smaller; refused where both are
     above `max_size`, and where training time or residuals are asked for but were not kept.
+
+    Cost: as `exact` or as `kernel`, whichever is less.
+    Source: Rad & Maleki 2020 (arXiv 1801.10243); Bachmann et al. 2022 (arXiv 2203.03443).
     """
     risk = checkpoint.risk
-    examples, largest, blocks = _influence(risk, max_size)
-    absolute = _loo_damping(checkpoint, damping, absolute_damping, largest)
-    a = blocks(absolute)
-    r = _chosen_residuals(checkpoint, examples, residuals)
+    examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
+    top = modes.eigenvalues[-1].item() + risk.weight_decay
+    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
+    a = modes.influence(ridge + risk.weight_decay)
+    r = chosen_residuals(checkpoint, examples, residuals)
     direct = torch.einsum("ncd,nd->nc", a, r)
-    eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
-    shift = torch.linalg.solve(eye - a @ examples.middles, direct)
     before = risk.loss.values(examples.outputs, examples.targets)
-    gaps = risk.loss.values(examples.outputs + shift, examples.targets) - before
+    moved = examples.outputs + shifts(a, examples.middles, r)
+    gaps = risk.loss.values(moved, examples.targets) - before
     plain = risk.loss.values(examples.outputs + direct, examples.targets) - before
     leverage = torch.linalg.eigvals(a @ examples.middles).abs().amax(-1)
     ordered = gaps.sort().values
-    top = max(1, len(gaps) // 20)
+    tail = max(1, len(gaps) // 20)
     return Estimate(
         gaps.mean().item(),
         stats={
-            "damping": absolute / largest,
-            "absolute_damping": absolute,
+            "damping": ridge / top,
+            "absolute_damping": ridge,
             "residuals": residuals,
             "plain_shift": plain.mean().item(),
             "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
             "largest_leverage": leverage.max().item(),
             "median": gaps.median().item(),
-            "share_of_top_5_percent": (ordered[-top:].sum() / gaps.sum()).item(),
-            "num_examples": risk.num_examples,
-            "num_params": risk.num_params,
+            "share_of_top_5_percent": (ordered[-tail:].sum() / gaps.sum()).item(),
+            **sizes(checkpoint),
         },
     )
 
 
-@dataclass(frozen=True)
-class _Modes:
-    """Diagonal entries in a basis in which H is taken to be diagonal, in float64."""
-
-    curvature: Float[Tensor, " P"]
-    covariance: Float[Tensor, " P"]
-    gradient: Float[Tensor, " P"]
-    unseen: int = 1
-    """Directions that the last entry stands for, all of the same curvature."""
-
-
-def _predicted_gap(
+def _preconditioner(
     risk: EmpiricalRisk,
-    modes: _Modes,
-    curvature: Curvature,
-    damping: float,
-    absolute_damping: float | None,
-) -> Estimate:
-    """Σ c / (|h| + λ) / N with what there is to know about it."""
-    if damping < 0 or (absolute_damping or 0.0) < 0:
-        raise InputError(
-            "damping", str(min(damping, absolute_damping or 0.0)), "0 or more", "raise it"
-        )
-    h = modes.curvature.abs()
-    largest = float(h.max())
-    if largest == 0:
-        raise InputError(
-            "tic", "a curvature of zero", "a loss that bends somewhere", "check the outputs for inf"
-        )
-    absolute = damping * largest if absolute_damping is None else absolute_damping
-    # Without damping a pseudo-inverse: below rounding, h and c are noise and so is their ratio.
-    rounding = len(h) * torch.finfo(h.dtype).eps * largest
-    inverse = torch.where(h + absolute <= rounding, 0.0, 1 / (h + absolute))
-    raw = float((modes.covariance * inverse).sum())
-    value = raw / risk.num_examples
-    decrement = float((modes.gradient.square() * inverse).sum()) / 2
-    negative = modes.curvature.clamp(max=0).abs().sum() / h.sum()
-    return Estimate(
-        value,
-        torch.nan if curvature == "sampled_fisher" else 0.0,
-        warnings=_off_stationary(decrement, value),
-        stats={
-            "raw_trace": raw,
-            "damping": absolute / largest,
-            "absolute_damping": absolute,
-            "slope_log_damping": -float(
-                (modes.covariance * absolute * inverse.square()).sum() / risk.num_examples
-            ),
-            "effective_rank": float((h * inverse).sum() + (modes.unseen - 1) * (h * inverse)[-1]),
-            "negative_mass": float(negative),
-            "largest_eigenvalue": largest,
-            "curvature": curvature,
-            "gradient_norm": modes.gradient.norm().item(),
-            "newton_decrement": decrement,
-            "num_examples": risk.num_examples,
-            "num_params": risk.num_params,
-        },
-    )
-
-
-def _off_stationary(decrement: float, value: float) -> tuple[str, ...]:
-    """The warning where the Newton decrement is above the predicted gap."""
-    if decrement <= value:
-        return ()
-    return ("not at a minimum: the Newton decrement is above the predicted gap",)
-
-
-def _traces(risk: EmpiricalRisk, curvature: Curvature, generator: Generator) -> tuple[float, float]:
-    """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
-    middle = middle_of(risk, curvature, generator)
-    total = torch.zeros(2, dtype=torch.float64, device=risk.device)
-    for batch, outputs, captured in output_captures(risk):
-        gram = example_grams(captured)
-        r = risk.loss.gradient(outputs, batch[1]).double()
-        total[0] += (middle(outputs, batch).double() * gram).sum()
-        total[1] += torch.einsum("bc,bcd,bd->", r, gram, r)
-    trace_h, trace_c = (total / risk.num_examples).tolist()
-    return trace_h + risk.weight_decay * risk.num_params, trace_c
-
-
-def _sample_space(risk: EmpiricalRisk, max_size: int, place: str, instead: str) -> SampleSpace:
-    """The sample space, unless the Gram matrix is too large."""
-    classes = risk.outputs(risk.theta, next(risk.batches())[0][:1]).shape[1]
-    size = risk.num_examples * classes
-    if size > max_size:
-        gibibytes = 4 * 8 * size**2 / 2**30
-        raise InputError(
-            place,
-            f"{risk.num_examples} examples × {classes} outputs, which take {gibibytes:.1f} GiB",
-            f"at most max_size = {max_size} of them",
-            f"use {instead}, fewer examples, or raise max_size",
-        )
-    return SampleSpace.of(risk)
-
-
-def _influence(
-    risk: EmpiricalRisk, max_size: int
-) -> tuple[Examples, float, Callable[[float], Float[Tensor, "N C C"]]]:
-    """The examples, the largest eigenvalue of G, and A_i as a function of the absolute damping."""
-    classes = risk.outputs(risk.theta, next(risk.batches())[0][:1]).shape[1]
-    if risk.num_params <= min(max_size, risk.num_examples * classes):
-        moments = dense_moments(risk, "ggn", centred=False, generator=Generator())
-        values, vectors = torch.linalg.eigh(moments.curvature)
-        return (
-            Examples.of(risk),
-            float(values[-1]),
-            lambda ridge: influence(risk, values, vectors, ridge),
-        )
-    space = _sample_space(risk, max_size, "tic.leave_one_out", "a subset of the examples")
-    largest = float(space.eigenvalues[-1]) + risk.weight_decay
-    return space.examples, largest, lambda ridge: space.influence(ridge + risk.weight_decay)
-
-
-def _loo_damping(
-    checkpoint: Checkpoint,
-    damping: float | Literal["training"],
-    absolute: float | None,
-    largest: float,
-) -> float:
-    """λ beside the weight decay."""
-    if absolute is not None:
-        return absolute
-    if damping != "training":
-        return float(damping) * largest
-    if not checkpoint.training_time:
-        raise InputError(
-            "tic.leave_one_out",
-            'damping="training" on a checkpoint without training time',
-            "one that knows it",
-            "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
-        )
-    return 1 / checkpoint.training_time
-
-
-def _chosen_residuals(
-    checkpoint: Checkpoint, examples: Examples, residuals: Literal["final", "training"]
-) -> Float[Tensor, "N C"]:
-    if residuals == "final":
-        return examples.residuals
-    kept = checkpoint.mean_residuals
-    if kept is None or kept.shape != examples.residuals.shape:
-        raise InputError(
-            "tic.leave_one_out",
-            'residuals="training" on a checkpoint that kept none for these examples',
-            "the mean residuals of the same examples in the same order",
-            'train with keep_residuals, or use residuals="final"',
-        )
-    return kept.to(examples.residuals)
+    operator: LinearOperator,
+    kind: Literal["kfac", "nystrom", "none"],
+    ridge: float,
+    generator: Generator,
+) -> Callable[[Tensor], Tensor] | None:
+    """v ↦ about (H + ridge)⁻¹ v."""
+    if kind == "none":
+        return None
+    if kind == "nystrom":
+        sketch = nystrom(operator, min(_SKETCH, risk.num_params), generator=generator)
+        return lambda v: sketch.inverse(v, ridge)
+    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, "ggn", generator)))
+    return lambda v: basis.inverse(v, ridge + risk.weight_decay)

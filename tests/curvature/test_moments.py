@@ -8,7 +8,8 @@ from cases import CASES, Case, truth
 from oracle import relative_error
 
 from gentheory.curvature import moments
-from gentheory.curvature.moments import CURVATURES, dense_moments, diagonal_moments, jacobians
+from gentheory.curvature.moments import dense_moments, jacobians
+from gentheory.middles import CURVATURES
 from gentheory.errors import InputError
 from gentheory.seeds import generator
 

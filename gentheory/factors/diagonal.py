@@ -1,0 +1,102 @@
+"""Diagonals of curvature and gradient covariance out of layer factors, in any rotated basis.
+
+For a linear layer Σ_i (g_i a_iᵀ)² is (G²)ᵀ A², one matrix product, whatever the number of examples;
+rotating g and a first gives the diagonal in a Kronecker basis (George et al. 2018).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gentheory.factors.capture import Capture, Factor
+from gentheory.factors.passes import moment_captures
+from gentheory.middles import Middle
+from gentheory.modes import Modes
+from gentheory.params import Layout
+from gentheory.risk import EmpiricalRisk
+
+Rotation = Callable[[str, Factor], Factor]
+
+
+@dataclass(frozen=True)
+class Diagonals:
+    """Of the data's part alone, without weight decay; float64."""
+
+    curvature: Float[Tensor, " P"]
+    covariance: Float[Tensor, " P"]
+    gradient: Float[Tensor, " P"]
+
+    def modes(self, risk: EmpiricalRisk, theta: Float[Tensor, " P"], *, centred: bool) -> Modes:
+        """With the risk's weight decay; `theta` in the basis of the diagonals."""
+        parts = (self.curvature, self.covariance, self.gradient, theta)
+        return Modes.decayed(risk, *parts, centred=centred)
+
+
+def diagonals(
+    risk: EmpiricalRisk, middle: Middle, *, rotation: Rotation = lambda _, factor: factor
+) -> Diagonals:
+    """(1/N) Σ diag(J_iᵀ W_i J_i), (1/N) Σ g_i², and the mean gradient; exact, one pass.
+
+    `rotation` turns each parameter's factors into the basis in which the diagonal is taken.
+    """
+    totals = torch.zeros(3, risk.num_params, dtype=torch.float64, device=risk.device)
+    for signs, captured in moment_captures(risk, middle):
+        turned = {name: rotation(name, factor) for name, factor in captured.factors.items()}
+        parts = {name: _moments(factor, signs) for name, factor in turned.items()}
+        totals += placed(risk.layout, parts, _rest_moments(captured, signs))
+    return Diagonals(*(totals / risk.num_examples))
+
+
+def placed(
+    layout: Layout, parts: dict[str, Float[Tensor, "K p"]], rest: Float[Tensor, "K R"]
+) -> Float[Tensor, "K P"]:
+    """Rows over all parameters, from those of each factor and of all others in order."""
+    total = rest.new_empty(len(rest), layout.size)
+    start = 0
+    for name, where in layout.slices.items():
+        width = where.stop - where.start
+        if name in parts:
+            total[:, where] = parts[name].to(total)
+        else:
+            total[:, where] = rest[:, start : start + width]
+            start += width
+    return total
+
+
+def _moments(factor: Factor, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 p"]:
+    a, g = factor.inputs, factor.gradients
+    weights = signs.to(g)
+    if a.shape[2] > 1:
+        return _dense_moments(factor, weights)
+    a, g = a[:, :, 0], g[:, :, :, 0]
+    squares, a2 = g.square(), a.square()
+    curved = torch.einsum("lkbo,kb->lbo", squares[:, :-1], weights[:-1])
+    rows = [
+        torch.einsum("lbo,lbd->lod", curved, a2),
+        torch.einsum("lbo,lbd->lod", squares[:, -1], a2),
+        torch.einsum("lbo,lbd->lod", g[:, -1], a),
+    ]
+    return torch.stack([row.flatten() for row in rows]).double()
+
+
+def _dense_moments(factor: Factor, weights: Float[Tensor, "K B"]) -> Float[Tensor, "3 p"]:
+    """With several positions the gradient is a sum before it is squared."""
+    curved = covariance = mean = torch.zeros((), dtype=torch.float64, device=weights.device)
+    last = len(weights) - 1
+    for k, weight in enumerate(weights):  # one cotangent at a time: gradients of all would not fit
+        gradients = Factor(factor.inputs, factor.gradients[:, k : k + 1]).dense()[0]
+        if k < last:
+            curved = curved + (weight @ gradients.square()).double()
+        else:
+            covariance, mean = gradients.square().sum(0).double(), gradients.sum(0).double()
+    return torch.stack([curved, covariance, mean])
+
+
+def _rest_moments(captured: Capture, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 R"]:
+    rest = captured.rest.double()
+    squares = rest.square()
+    curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))
+    return torch.stack([curved, squares[-1].sum(0), rest[-1].sum(0)])

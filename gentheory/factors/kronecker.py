@@ -1,0 +1,144 @@
+"""Kronecker factors of each layer's curvature and gradient covariance, and their eigenbasis.
+
+A layer's block (1/N) Σ_i Σ_k (Σ_t g_ikt a_itᵀ)(…)ᵀ is replaced by A ⊗ S, A the second moment of its
+inputs over examples and positions, S the sum over positions of that of its output-gradients
+(Martens & Grosse 2015; several positions as in Grosse & Martens 2016).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gentheory.factors.capture import Factor
+from gentheory.factors.diagonal import placed
+from gentheory.factors.passes import moment_captures
+from gentheory.middles import Middle
+from gentheory.modes import Modes
+from gentheory.params import Layout
+from gentheory.risk import EmpiricalRisk
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """Factors of the data's part by parameter name, in float64; exact diagonals for the others.
+
+    Weight and bias are blocks of their own. The first axis holds the groups of a convolution.
+    """
+
+    layout: Layout
+    inputs: dict[str, Float[Tensor, "L D D"]]
+    curvature: dict[str, Float[Tensor, "L C C"]]  # S of the curvature
+    covariance: dict[str, Float[Tensor, "L C C"]]  # S of the gradient covariance
+    gradient: Float[Tensor, " P"]
+    rest: Float[Tensor, "2 R"]  # diagonals of curvature and covariance where there is no factor
+
+
+def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
+    """One forward and K + 1 backward passes, K the rank of W_i."""
+    sums: dict[str, tuple[Tensor, ...]] = {}
+    rest: Tensor | None = None
+    for signs, captured in moment_captures(risk, middle):
+        for name, factor in captured.factors.items():
+            found = _factors(factor, signs)
+            known = sums.get(name)
+            sums[name] = found if known is None else tuple(map(torch.add, known, found))
+        others = _rest(captured.rest.double(), signs)
+        rest = others if rest is None else rest + others
+    assert rest is not None  # a risk has at least one batch
+    count = risk.num_examples
+    means = {name: (part[3] / count)[None] for name, part in sums.items()}
+    return Kronecker(
+        risk.layout,
+        {name: part[0] / count for name, part in sums.items()},
+        {name: part[1] / count for name, part in sums.items()},
+        {name: part[2] / count for name, part in sums.items()},
+        placed(risk.layout, means, rest[2:] / count)[0],
+        rest[:2] / count,
+    )
+
+
+def _factors(factor: Factor, signs: Float[Tensor, "K B"]) -> tuple[Tensor, ...]:
+    """Sums over examples: A (mean over positions), S of the curvature and of C, mean gradient."""
+    a, g = factor.inputs, factor.gradients
+    weighted = g[:, :-1] * signs[:-1, :, None, None].to(g)
+    rows, last = a.flatten(1, 2), g[:, -1].flatten(1, 2)
+    return (
+        (rows.mT @ rows / a.shape[2]).double(),
+        (weighted.flatten(1, 3).mT @ g[:, :-1].flatten(1, 3)).double(),
+        (last.mT @ last).double(),
+        (last.mT @ rows).double().flatten(),
+    )
+
+
+def _rest(rest: Float[Tensor, "K B R"], signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 R"]:
+    squares = rest.square()
+    curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))
+    return torch.stack([curved, squares[-1].sum(0), rest[-1].sum(0)])
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """The orthogonal basis in which every A ⊗ S of the curvature is diagonal."""
+
+    layout: Layout
+    inputs: dict[str, Float[Tensor, "L D D"]]  # eigenvectors as columns
+    gradients: dict[str, Float[Tensor, "L C C"]]
+    curvature: Float[Tensor, " P"]  # eigenvalues of the data's part, in coordinates' order
+    covariance: Float[Tensor, " P"]  # diagonal of the covariance's factors in this basis
+    gradient: Float[Tensor, " P"]  # mean gradient as a vector
+
+    @classmethod
+    def of(cls, factors: Kronecker) -> "Eigenbasis":
+        """Eigendecompositions of both factors of each parameter."""
+        inputs = {name: torch.linalg.eigh(a) for name, a in factors.inputs.items()}
+        gradients = {name: torch.linalg.eigh(s) for name, s in factors.curvature.items()}
+        parts: dict[str, Tensor] = {}
+        for name, (a, _) in inputs.items():
+            s, v = gradients[name]
+            c = torch.einsum("lco,lcd,ldo->lo", v, factors.covariance[name], v)
+            parts[name] = torch.stack([(x[:, :, None] * a[:, None]).flatten() for x in (s, c)])
+        curvature, covariance = placed(factors.layout, parts, factors.rest)
+        return cls(
+            factors.layout,
+            {name: vectors for name, (_, vectors) in inputs.items()},
+            {name: vectors for name, (_, vectors) in gradients.items()},
+            curvature,
+            covariance,
+            factors.gradient,
+        )
+
+    def modes(self, risk: EmpiricalRisk, *, centred: bool) -> Modes:
+        """H and C both by their factors, with the risk's weight decay."""
+        gradient, theta = self.coordinates(self.gradient), self.coordinates(risk.theta.double())
+        parts = (self.curvature, self.covariance, gradient, theta)
+        return Modes.decayed(risk, *parts, centred=centred)
+
+    def inverse(self, v: Float[Tensor, "K P"], shift: float) -> Float[Tensor, "K P"]:
+        """(H + shift)⁻¹ v with H by its factors, negative eigenvalues by their size."""
+        return self.vectors(self.coordinates(v) / (self.curvature.abs() + shift).to(v))
+
+    def coordinates(self, v: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch P"]:
+        """Of vectors, in their dtype."""
+        return self._turned(v, back=False)
+
+    def vectors(self, coordinates: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch P"]:
+        """The inverse of `coordinates`."""
+        return self._turned(coordinates, back=True)
+
+    def rotation(self, name: str, factor: Factor) -> Factor:
+        """A parameter's factors in this basis."""
+        a, g = factor.inputs, factor.gradients
+        u, v = self.inputs[name].to(a), self.gradients[name].to(g)
+        return Factor(torch.einsum("lbtd,lde->lbte", a, u), torch.einsum("lkbto,lop->lkbtp", g, v))
+
+    def _turned(self, v: Tensor, *, back: bool) -> Tensor:
+        parts = list(v.split(self.layout.sizes, dim=-1))
+        for index, name in enumerate(self.layout.names):
+            if name in self.inputs:
+                u, s = self.inputs[name].to(v), self.gradients[name].to(v)
+                u, s = (u.mT, s) if back else (u, s.mT)
+                block = parts[index].unflatten(-1, (len(u), s.shape[-1], u.shape[-1]))
+                parts[index] = (s @ block @ u).flatten(-3)
+        return torch.cat(parts, dim=-1)

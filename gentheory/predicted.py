@@ -1,0 +1,77 @@
+"""The predicted gap as an `Estimate`, with what there is to know about it."""
+
+import math
+from typing import Literal, TypeAlias
+
+import torch
+
+from gentheory.checkpoint import Checkpoint
+from gentheory.errors import InputError
+from gentheory.estimate import Estimate
+from gentheory.middles import Curvature
+from gentheory.modes import Modes
+
+Damping: TypeAlias = float | Literal["training"]
+"""Relative to the largest eigenvalue, or 1 / T with T the learning-rate time."""
+
+
+def predicted_gap(
+    checkpoint: Checkpoint,
+    modes: Modes,
+    curvature: Curvature,
+    damping: Damping,
+    absolute_damping: float | None,
+    truncated: bool,
+) -> Estimate:
+    """Σ c / (|h| + λ) / n with what there is to know about it."""
+    top = modes.largest
+    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
+    gap = modes.gap(ridge, truncated=truncated)
+    value = gap.raw_trace / checkpoint.num_training_examples
+    return Estimate(
+        value,
+        torch.nan if curvature == "sampled_fisher" else 0.0,
+        warnings=off_stationary(gap.newton_decrement, value),
+        stats={
+            "raw_trace": gap.raw_trace,
+            "damping": ridge / top,
+            "absolute_damping": ridge,
+            "slope_log_damping": gap.slope / checkpoint.num_training_examples,
+            "effective_rank": gap.effective_rank,
+            "negative_mass": modes.negative_mass,
+            "largest_eigenvalue": top,
+            "curvature": curvature,
+            "gradient_norm": modes.gradient.norm().item(),
+            "newton_decrement": gap.newton_decrement,
+            **sizes(checkpoint),
+        },
+    )
+
+
+def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: float | None) -> float:
+    """λ beside the weight decay."""
+    given = damping if absolute is None else absolute
+    if given != "training":
+        if not 0 <= given < math.inf:
+            raise InputError("damping", f"{given:g}", "a number of 0 or more", "raise it")
+        return given * top if absolute is None else given
+    if not checkpoint.training_time:
+        raise InputError(
+            "damping",
+            '"training" on a checkpoint without training time',
+            "one that knows it",
+            "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
+        )
+    return 1 / checkpoint.training_time
+
+
+def off_stationary(decrement: float, value: float) -> tuple[str, ...]:
+    """The warning where the Newton decrement is above the predicted gap."""
+    if decrement <= value:
+        return ()
+    return ("not at a minimum: the Newton decrement is above the predicted gap",)
+
+
+def sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    risk = checkpoint.risk
+    return {"num_examples": risk.num_examples, "num_params": risk.num_params}
