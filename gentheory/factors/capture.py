@@ -7,7 +7,7 @@ functional use) are handled by `torch.func`, with the same numbers; which ones t
 by comparing with autograd, not by trusting the layers' types.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,8 +39,13 @@ class Factor:
 class Capture:
     """All trainable parameters' per-example gradients for K cotangents of the outputs."""
 
+    outputs: Float[Tensor, "B C"]
     factors: dict[str, Factor]
     rest: Float[Tensor, "K B P"]  # of the parameters without factors, flat; may have no column
+
+
+Cotangents = Callable[[Float[Tensor, "B C"]], Float[Tensor, "K B C"]]
+"""Outputs -> what is pulled back through the model."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +56,25 @@ class _Call:
 
 
 def capture(
-    risk: EmpiricalRisk,
-    inputs: Tensor,
-    cotangents: Float[Tensor, "K B C"],
-    *,
-    explained: frozenset[str],
+    risk: EmpiricalRisk, inputs: Tensor, cotangents: Cotangents, *, explained: frozenset[str]
 ) -> Capture:
     """Factors for the parameters in `explained` (see `explain`), plain gradients for the others."""
-    factors = _factors(risk, inputs, cotangents)
+    outputs, rows, factors = _factors(risk, inputs, cotangents, explained)
     rest = [name for name in risk.layout.names if name not in explained]
-    return Capture(
-        {name: factors[name] for name in risk.layout.names if name in explained},
-        _plain_gradients(risk, inputs, cotangents, rest),
-    )
+    return Capture(outputs, factors, _plain_gradients(risk, inputs, rows, rest))
 
 
 def explain(risk: EmpiricalRisk, inputs: Tensor) -> frozenset[str]:
     """Names of the parameters whose captured gradients equal autograd's for the first examples."""
     inputs = inputs[:8]  # several: what one example does not reach, another one may
-    with torch.no_grad():
-        outputs = risk.outputs(risk.theta, inputs)
-    weights = torch.arange(1, outputs.numel() + 1, device=outputs.device).to(outputs).sin()
-    cotangents = weights.reshape(1, *outputs.shape)
-    factors = _factors(risk, inputs, cotangents)
-    plain = _plain_gradients(risk, inputs, cotangents, list(risk.layout.names))[0]
+
+    def cotangents(outputs: Tensor) -> Tensor:
+        count = torch.arange(1, outputs.numel() + 1, device=outputs.device)
+        return count.to(outputs).sin().reshape(1, *outputs.shape)
+
+    names = frozenset(risk.layout.names)
+    _, rows, factors = _factors(risk, inputs, cotangents, names)
+    plain = _plain_gradients(risk, inputs, rows, list(risk.layout.names))[0]
     tolerance = torch.finfo(risk.dtype).eps ** 0.5 * plain.abs().max()
     return frozenset(
         name
@@ -85,29 +85,44 @@ def explain(risk: EmpiricalRisk, inputs: Tensor) -> frozenset[str]:
 
 
 def _factors(
-    risk: EmpiricalRisk, inputs: Tensor, cotangents: Float[Tensor, "K B C"]
-) -> dict[str, Factor]:
+    risk: EmpiricalRisk, inputs: Tensor, cotangents: Cotangents, names: frozenset[str]
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "K B C"], dict[str, Factor]]:
+    """Outputs, cotangents, and factors of the parameters in `names` that have any."""
     with _recorded(risk.module) as calls, torch.enable_grad():
         outputs = risk.outputs(risk.theta.clone().requires_grad_(), inputs)
-    calls = [call for call in calls if call.outputs.requires_grad]
-    if not calls:
-        return {}
-    wanted = [call.outputs for call in calls]
-    gradients = torch.autograd.grad(
-        outputs, wanted, cotangents, is_grads_batched=True, allow_unused=True
-    )
+    rows = cotangents(outputs.detach()).to(outputs)
     canonical = {id(p): name for name, p in risk.module.named_parameters()}
     pieces: dict[str, list[Factor]] = {}
-    for call, gradient in zip(calls, gradients, strict=True):
-        # None where the outputs do not depend on the call, whatever the stubs say.
-        if gradient is None:  # pyright: ignore[reportUnnecessaryComparison]
-            continue
+    for call, gradient in _pulled(calls, outputs, rows):
         weight, bias = _pieces(call, gradient)
         for parameter, piece in ((call.module.weight, weight), (call.module.bias, bias)):
             name = canonical.get(id(parameter), "")
-            if name in risk.layout.slices:
+            if name in names and name in risk.layout.slices:
                 pieces.setdefault(name, []).append(piece)
-    return {name: _joined(parts) for name, parts in pieces.items() if _joinable(parts)}
+    joined = {name: _joined(parts) for name, parts in pieces.items() if _joinable(parts)}
+    ordered = {name: joined[name] for name in risk.layout.names if name in joined}
+    return outputs.detach(), rows, ordered
+
+
+def _pulled(
+    calls: list[_Call], outputs: Tensor, rows: Float[Tensor, "K B C"]
+) -> Iterator[tuple[_Call, Tensor]]:
+    """The gradients [K, B, ...] of each call's outputs, where the model's outputs depend on it."""
+    calls = [call for call in calls if call.outputs.requires_grad]
+    if not calls:
+        return
+    wanted = [call.outputs for call in calls]
+    if len(rows) == 1:  # batching rules cost more than they give
+        found = torch.autograd.grad(outputs, wanted, rows[0], allow_unused=True)
+        gradients = [None if g is None else g[None] for g in found]  # pyright: ignore[reportUnnecessaryComparison]
+    else:
+        gradients = torch.autograd.grad(
+            outputs, wanted, rows, is_grads_batched=True, allow_unused=True
+        )
+    for call, gradient in zip(calls, gradients, strict=True):
+        # None where the outputs do not depend on the call, whatever the stubs say.
+        if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            yield call, gradient
 
 
 @contextmanager
@@ -143,8 +158,10 @@ def _pieces(call: _Call, gradients: Tensor) -> tuple[Factor, Factor]:
         g = gradients.reshape(1, *gradients.shape[:2], -1, gradients.shape[-1])
     else:
         a, g = _unfolded(call.module, call.inputs, gradients)
-    summed = g.sum(3, keepdim=True).movedim(0, -2).flatten(-2)[None]
     ones = torch.ones_like(a[:1, :, :1, :1])
+    if g.shape[0] == g.shape[3] == 1:  # the same tensor, so that products of it serve both
+        return Factor(a, g), Factor(ones, g)
+    summed = g.sum(3, keepdim=True).movedim(0, -2).flatten(-2)[None]
     return Factor(a, g), Factor(ones, summed)
 
 
@@ -168,6 +185,8 @@ def _joinable(parts: list[Factor]) -> bool:
 
 def _joined(parts: list[Factor]) -> Factor:
     """Several uses of one parameter are further positions of it."""
+    if len(parts) == 1:
+        return parts[0]
     inputs = torch.cat([part.inputs for part in parts], dim=2)
     return Factor(inputs, torch.cat([part.gradients for part in parts], dim=3))
 

@@ -25,17 +25,17 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
 
 def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     """Squared norms |∇loss_i|² (weight decay left out) in float64; one backward pass a batch."""
-    captured = (captured for _, _, captured in residual_captures(risk))
-    return torch.cat([example_grams(one)[:, 0, 0] for one in captured])
+    grams = [example_grams(captured)[:, 0, 0] for _, captured in residual_captures(risk)]
+    return torch.cat(grams)
 
 
 def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
     """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
     total = torch.zeros(2, dtype=torch.float64, device=risk.device)
-    for batch, outputs, captured in output_captures(risk):
+    for batch, captured in output_captures(risk):
         gram = example_grams(captured)
-        r = risk.loss.gradient(outputs, batch[1]).double()
-        total[0] += (middle(outputs, batch).double() * gram).sum()
+        r = risk.loss.gradient(captured.outputs, batch[1]).double()
+        total[0] += (middle(captured.outputs, batch).double() * gram).sum()
         total[1] += torch.einsum("bc,bcd,bd->", r, gram, r)
     trace_h, trace_c = (total / risk.num_examples).tolist()
     return trace_h + risk.weight_decay * risk.num_params, trace_c

@@ -4,6 +4,8 @@ For linear layers it is Σ_layers (A Aᵀ) ∘ (G Gᵀ): the empirical neural ta
 outputs (Jacot et al. 2018; the contraction as in Novak et al. 2022).
 """
 
+from itertools import accumulate
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,39 +14,63 @@ from gentheory.factors.capture import Capture, Factor
 from gentheory.factors.passes import output_captures
 from gentheory.risk import EmpiricalRisk
 
+_BLOCK = 100
+"""Examples a block of the matrix."""
+
 
 def gram(risk: EmpiricalRisk) -> Float[Tensor, "N C N C"]:
-    """⟨∂f_ic/∂θ, ∂f_jd/∂θ⟩ in float64, without weight decay. Takes (N C)² numbers."""
-    captures = [captured for _, _, captured in output_captures(risk)]
-    sizes = [captured.rest.shape[1] for captured in captures]
-    classes = captures[0].rest.shape[0]
-    total = torch.zeros(
-        sum(sizes), classes, sum(sizes), classes, dtype=torch.float64, device=risk.device
-    )
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    for i, left in enumerate(captures):
-        for j, right in enumerate(captures[: i + 1]):
-            block = _block(left, right)
-            rows = slice(starts[i], starts[i] + sizes[i])
-            columns = slice(starts[j], starts[j] + sizes[j])
-            total[rows, :, columns] = block
-            total[columns, :, rows] = block.permute(2, 3, 0, 1)
+    """⟨∂f_ic/∂θ, ∂f_jd/∂θ⟩ in float64, without weight decay. Takes (N C)² numbers.
+
+    Products in the risk's dtype; half of them, for the other half is their mirror image.
+    """
+    captures = [part for _, captured in output_captures(risk) for part in _cut(captured)]
+    ends = list(accumulate(len(captured.outputs) for captured in captures))
+    spans = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    shape = (ends[-1], risk.num_outputs) * 2
+    total = torch.empty(shape, dtype=torch.float64, device=risk.device)
+    for index, (left, rows) in enumerate(zip(captures, spans, strict=True)):
+        for right, columns in zip(captures[: index + 1], spans, strict=False):
+            block = _block(left, right)  # [C, B, C, B]
+            total[rows, :, columns] = block.permute(1, 0, 3, 2).double()
+            if right is not left:
+                total[columns, :, rows] = block.permute(3, 2, 1, 0).double()
     return total
 
 
-def _block(left: Capture, right: Capture) -> Float[Tensor, "B C B C"]:
-    total = torch.einsum("kbp,jep->bkej", left.rest, right.rest).double()
-    for name, factor in left.factors.items():
-        total += _inner(factor, right.factors[name])
+def _cut(captured: Capture) -> list[Capture]:
+    """Captures of fewer examples: small blocks stay in the caches, and spare more mirror images."""
+    pieces = {
+        name: zip(factor.inputs.split(_BLOCK, 1), factor.gradients.split(_BLOCK, 2), strict=True)
+        for name, factor in captured.factors.items()
+    }
+    parts = zip(captured.outputs.split(_BLOCK), captured.rest.split(_BLOCK, 1), strict=True)
+    return [
+        Capture(outputs, {name: Factor(*next(pieces[name])) for name in pieces}, rest)
+        for outputs, rest in parts
+    ]
+
+
+def _block(left: Capture, right: Capture) -> Float[Tensor, "C B C B"]:
+    total = torch.einsum("kbp,jep->kbje", left.rest, right.rest)
+    for names in _same_gradients(left):
+        pairs = [(left.factors[name], right.factors[name]) for name in names]
+        if pairs[0][0].inputs.shape[2] == 1:
+            # Weight and bias of a layer have the same output-gradients: one product serves both.
+            inputs = sum(one.inputs[:, :, 0] @ two.inputs[:, :, 0].mT for one, two in pairs)
+            one, two = (factor.gradients[:, :, :, 0].flatten(1, 2) for factor in pairs[0])
+            for a, g in zip(torch.as_tensor(inputs), one @ two.mT, strict=True):
+                total.addcmul_(g.view_as(total), a[None, :, None, :])
+        else:
+            # Positions would square the work: with several the gradients themselves are cheaper.
+            for one, two in pairs:
+                total += torch.einsum("kbp,jep->kbje", one.dense(), two.dense())
     return total
 
 
-def _inner(left: Factor, right: Factor) -> Float[Tensor, "B C B C"]:
-    if left.inputs.shape[2] == 1:
-        inputs = torch.einsum("lbd,led->lbe", left.inputs[:, :, 0], right.inputs[:, :, 0])
-        gradients = torch.einsum(
-            "lkbo,ljeo->lbkej", left.gradients[:, :, :, 0], right.gradients[:, :, :, 0]
-        )
-        return torch.einsum("lbe,lbkej->bkej", inputs, gradients)
-    # Positions would square the work: with several of them the gradients themselves are cheaper.
-    return torch.einsum("kbp,jep->bkej", left.dense(), right.dense())
+def _same_gradients(captured: Capture) -> list[list[str]]:
+    """Names of parameters whose factors hold the very same output-gradients."""
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, factor in captured.factors.items():
+        key = (factor.gradients.data_ptr(), factor.gradients.shape)
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())

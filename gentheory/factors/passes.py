@@ -1,6 +1,7 @@
 """Captures of all the data, batch by batch."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,43 +12,41 @@ from gentheory.factors.capture import Capture, capture, explain
 from gentheory.middles import Middle
 from gentheory.risk import EmpiricalRisk
 
-Cotangents = Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]]
-"""(outputs, batch) -> what is pulled back through the model."""
-
 CHUNK = 256
 """Examples at once."""
 
+_NOISE = 1e-14
+"""Eigenvalues of W_i below this share of the largest are rounding."""
+
 
 def captures(
-    risk: EmpiricalRisk, cotangents: Cotangents
-) -> Iterator[tuple[Batch, Float[Tensor, "B C"], Capture]]:
-    """Per chunk of examples the batch, its outputs, and the capture of these cotangents."""
+    risk: EmpiricalRisk, cotangents: Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]]
+) -> Iterator[tuple[Batch, Capture]]:
+    """Per chunk of examples the batch and the capture of what (outputs, batch) is mapped to."""
     explained: frozenset[str] | None = None
-    for batch in risk.batches():
-        for inputs, targets in zip(*(tensor.split(CHUNK) for tensor in batch), strict=True):
+    for whole in risk.batches():
+        for batch in zip(*(tensor.split(CHUNK) for tensor in whole), strict=True):
             if explained is None:
-                explained = explain(risk, inputs)
-            with torch.no_grad():
-                outputs = risk.outputs(risk.theta, inputs)
-            rows = cotangents(outputs, (inputs, targets)).to(outputs)
-            yield (inputs, targets), outputs, capture(risk, inputs, rows, explained=explained)
+                explained = explain(risk, batch[0])
+            rows = partial(_of_batch, cotangents, batch)
+            yield batch, capture(risk, batch[0], rows, explained=explained)
 
 
-def output_captures(
-    risk: EmpiricalRisk,
-) -> Iterator[tuple[Batch, Float[Tensor, "B C"], Capture]]:
+def _of_batch(cotangents: Callable[..., Tensor], batch: Batch, outputs: Tensor) -> Tensor:
+    return cotangents(outputs, batch)
+
+
+def output_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:
     """For the unit vectors of the outputs' space (K = C)."""
-    return captures(
-        risk,
-        lambda outputs, _: (
-            torch.eye(outputs.shape[1]).to(outputs)[:, None].expand(-1, len(outputs), -1)
-        ),
-    )
+
+    def units(outputs: Float[Tensor, "B C"], _: Batch) -> Float[Tensor, "C B C"]:
+        eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        return eye[:, None].expand(-1, len(outputs), -1)
+
+    return captures(risk, units)
 
 
-def residual_captures(
-    risk: EmpiricalRisk,
-) -> Iterator[tuple[Batch, Float[Tensor, "B C"], Capture]]:
+def residual_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:
     """For each example's own residual (K = 1): the gradients of the losses."""
     return captures(risk, lambda outputs, batch: risk.loss.gradient(outputs, batch[1])[None])
 
@@ -63,10 +62,12 @@ def moment_captures(
 
     def cotangents(outputs: Tensor, batch: Batch) -> Tensor:
         values, vectors = torch.linalg.eigh(middle(outputs, batch).double())
+        kept = values.abs().amax(0) > _NOISE * values.abs().max()  # softmax has one root less
+        values, vectors = values[:, kept], vectors[:, :, kept]
         signs.append(torch.cat([values.sign(), torch.ones_like(values[:, :1])], 1).T)
         rows = (vectors * values.abs().sqrt()[:, None]).permute(2, 0, 1)
         residuals = risk.loss.gradient(outputs, batch[1]).double()
         return torch.cat([rows, residuals[None]])
 
-    for _, _, captured in captures(risk, cotangents):
+    for _, captured in captures(risk, cotangents):
         yield signs.pop(), captured
