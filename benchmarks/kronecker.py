@@ -104,7 +104,7 @@ COMPARISONS = [
         flops=flops.kronecker_factors,
         notes={
             "curvlinops": "type-2",
-            "BackPACK": "KFLR",
+            "BackPACK": "KFLR; its gradients are summed over the positions of a convolution",
             "nngeometry": f"PMatKFAC, {FISHER_NOTE}",
         },
     )

@@ -75,10 +75,17 @@ def _counts(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def _notes(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """(work, peer, note), each once."""
-    found = [(row.work, peer.name, peer.note) for row in rows for peer in row.peers if peer.note]
-    return list(dict.fromkeys(found))
+def _notes(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
+    """(peer, note) by work, and by net where the nets of a work differ."""
+    found = [
+        (row, sorted((peer.name, peer.note) for peer in row.peers if peer.note)) for row in rows
+    ]
+    chosen: dict[str, list[tuple[str, str]]] = {}
+    for row, notes in found:
+        same = all(other == notes for each, other in found if each.work == row.work)
+        if notes:
+            chosen[row.work if same else f"{row.work}, {row.net}"] = notes
+    return chosen
 
 
 def _numbers(row: Row) -> dict[str, Any]:
