@@ -106,6 +106,7 @@ def load(
         record["training_time"],
         None if kept is None else kept.to(risk.theta),
         record,
+        None if data is None else record["data"].get("n_train"),
     )
 
 

@@ -117,13 +117,13 @@ def report(
 
 @app.command()
 def measures() -> None:
-    """List every measure, one line each."""
-    from gentheory.measures import find, names
+    """List every measure, one line each: its name, its formula and what it costs."""
+    from gentheory.measures import describe, names
 
     width = max(map(len, names()))
     for name in names():
-        doc = (find(name).__doc__ or "").strip().splitlines()
-        typer.echo(f"{name:{width}}  {doc[0] if doc else ''}")
+        described = describe(name)
+        typer.echo(f"{name:{width}}  {described.formula}  [{described.cost}]")
 
 
 @app.command()

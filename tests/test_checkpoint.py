@@ -79,6 +79,8 @@ def test_other_data_and_another_dtype(written: Path):
     data = (torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 2]))
     back = load(written, data=data, dtype=torch.float32)
     assert back.risk.num_examples == 3
+    # What was learned was learned from the 40 training examples, whatever it is measured on.
+    assert back.num_training_examples == load(written).num_training_examples == 40
     assert (back.risk.dtype, back.initial.dtype) == (torch.float32, torch.float32)
 
 

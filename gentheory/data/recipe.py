@@ -1,7 +1,7 @@
 """Which examples a model was trained on, as a few values that rebuild them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Int
@@ -37,12 +37,38 @@ class Recipe:
 
     def train(self) -> Split:
         """The training examples with their label noise. Raises `InputError` as `load` does."""
-        chosen = load(self.name, **self.options)[0].take(self.indices())
+        return self._noisy(self.indices(), "label noise")
+
+    def held_out(self, count: int) -> Split:
+        """Examples that a user could have trained on but did not, with the same label noise.
+
+        Raises `InputError` as `held_out_indices` does.
+        """
+        return self._noisy(self.held_out_indices(count), "label noise, held out")
+
+    def held_out_indices(self, count: int) -> Int[Tensor, " N"]:
+        """Which ones: the last of the random order, the same whatever `n_train` is.
+
+        Raises `InputError` where fewer than `count` are left beside those trained on.
+        """
+        everything, trained = replace(self, n_train=None).indices(), len(self.indices())
+        left = len(everything) - trained
+        if not 1 <= count <= left:
+            raise InputError(
+                "held_out",
+                f"{count} examples beside the {trained} trained on",
+                f"1 to {left}, as {self.name} has {len(everything)} for training",
+                "choose fewer, or a smaller n_train",
+            )
+        return everything[len(everything) - count :]
+
+    def _noisy(self, indices: Int[Tensor, " N"], stream: str) -> Split:
+        chosen = load(self.name, **self.options)[0].take(indices)
         targets = label_noise(
             chosen.targets,
             self.label_noise,
             num_classes=chosen.num_classes,
-            generator=generator("label noise", self.name, self.seed),
+            generator=generator(stream, self.name, self.seed),
         )
         return Split(chosen.inputs, targets, chosen.num_classes, chosen.name)
 

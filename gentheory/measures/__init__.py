@@ -12,6 +12,8 @@ import math
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import pandas as pd
@@ -87,6 +89,33 @@ def find(name: str) -> Measure:
     if family in known and function in _family(family).__all__:
         return getattr(_family(family), function)
     raise InputError("measure", repr(name), f"one of {', '.join(names())}", "choose one of these")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a measure's docstring says of it."""
+
+    formula: str
+    cost: str
+    source: str
+
+
+def describe(name: str) -> Description:
+    """The formula (first paragraph), the cost and the source of a measure, from its docstring."""
+    lines = (inspect.getdoc(find(name)) or "").splitlines()
+    formula = " ".join(takewhile(bool, lines))
+    return Description(formula, _said(lines, "Cost"), _said(lines, "Source"))
+
+
+def _said(lines: list[str], key: str) -> str:
+    """What follows `key:`, up to the next key or the end of the paragraph."""
+    start = next((i for i, line in enumerate(lines) if line.startswith(f"{key}: ")), None)
+    if start is None:
+        return ""
+    rest = lines[start + 1 :]
+    ends = (i for i, line in enumerate(rest) if not line or line.startswith(("Cost: ", "Source: ")))
+    text = [lines[start].removeprefix(f"{key}: "), *rest[: next(ends, len(rest))]]
+    return " ".join(text).rstrip(".")
 
 
 def check_options(options: Options, asked: Iterable[str]) -> None:

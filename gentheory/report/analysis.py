@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from gentheory.report.choices import choices, rivalry
 from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, correlations, criteria
@@ -19,6 +20,8 @@ class Analysis:
     settings: pd.DataFrame
     correlations: pd.DataFrame
     criteria: pd.DataFrame
+    choices: pd.DataFrame
+    rivalry: pd.DataFrame
     sizes: pd.DataFrame
     exclusions: pd.DataFrame
     misses: pd.DataFrame
@@ -43,6 +46,8 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
         settings(models),
         correlations(models, resampling),
         criteria(models, resampling),
+        choices(models, tables.costs, resampling),
+        rivalry(models, resampling),
         sizes(models, resampling),
         exclusions(models),
         misses(tables),

@@ -71,22 +71,74 @@ _LOSS = (
 )
 
 
-def correlation_grids(analysis: Analysis) -> list[Grid]:
-    """What ranks the gap: four correlations, and the difference to the better baseline."""
-    return [_matrix(analysis, analysis.correlations, "gap", *words) for words in _GAP]
+def correlation_grids(analysis: Analysis, *, development: bool = False) -> list[Grid]:
+    """What ranks the gap: four correlations, and the difference to the better baseline.
+
+    In the tested settings and all of them together, or in those of development.
+    """
+    labels, name = _columns(analysis, development), _named("gap", development)
+    return [_matrix(labels, analysis.correlations, name, *words) for words in _GAP]
 
 
-def criterion_grids(analysis: Analysis) -> list[Grid]:
+def criterion_grids(analysis: Analysis, *, development: bool = False) -> list[Grid]:
     """What ranks the test loss, and whether a predicted gap adds to the training loss."""
-    return [_matrix(analysis, analysis.criteria, "loss", *words) for words in _LOSS]
+    labels, name = _columns(analysis, development), _named("loss", development)
+    return [_matrix(labels, analysis.criteria, name, *words) for words in _LOSS]
 
 
-def size_grid(analysis: Analysis) -> Grid | None:
+def size_grid(analysis: Analysis, *, development: bool = False) -> Grid | None:
     """Median predicted gap over median measured gap; none where no gap is predicted."""
     if analysis.sizes.empty:
         return None
     caption = "Median predicted gap / median measured gap; 1 is the right size."
-    return _matrix(analysis, analysis.sizes, "size", "ratio", "Size of predicted gaps", caption)
+    labels, name = _columns(analysis, development), _named("size", development)
+    return _matrix(labels, analysis.sizes, name, "ratio", "Size of predicted gaps", caption)
+
+
+def choice_grid(analysis: Analysis) -> Grid:
+    """What each criterion's choice costs, its mean tau, and its lead over the rivals."""
+    rivals = analysis.population.rivals
+    pairs = {
+        (row["predictor"], row["rival"]): row
+        for row in _records(analysis.rivalry)
+        if row["setting"] == analysis.population.overall
+    }
+    rows: list[list[Cell]] = []
+    for row in _records(analysis.choices):
+        head = Cell(row["predictor"], muted=row["kind"] == "baseline")
+        leads = [_lead(pairs.get((row["predictor"], rival))) for rival in rivals]
+        rows.append([head, *_chosen(row), *leads, Cell(_plain(row["seconds"]))])
+    names = ["regret", "mean τ with the test loss", "lowest τ"]
+    names += [f"mean τ less that of {rival}" for rival in rivals]
+    header = [Cell("criterion"), *map(Cell, names), Cell("seconds a model")]
+    caption = (
+        "Regret: test loss of the model that the criterion picks, less the best in its setting, "
+        "in the mean over settings. Seconds: what it takes beyond the training of the model."
+    )
+    beside = (
+        " Below a lead: in how many settings the criterion is beyond doubt ahead of the rival and "
+        "behind it; bold where the interval of the mean excludes 0."
+    )
+    caption += beside if rivals else ""
+    return Grid("choice-of-a-model", "Choosing a model", caption, header, rows)
+
+
+def _chosen(row: Row) -> list[Cell]:
+    if math.isnan(row["tau"]):
+        return [Cell("–", muted=True)] * 3
+    regret = Cell(size(row["regret"]), (bounds(row, "regret", size),))
+    shade = round(row["tau"], 3)
+    return [regret, Cell(tau(row["tau"]), (bounds(row, "tau"),), shade), Cell(tau(row["lowest"]))]
+
+
+def _lead(pair: Row | None) -> Cell:
+    if pair is None or math.isnan(pair["difference"]):
+        return Cell("–", muted=True)
+    counts = f"{int(pair['ahead'])} ahead, {int(pair['behind'])} behind"
+    strong = pair["difference.low"] > 0 or pair["difference.high"] < 0
+    shade = round(max(-1.0, min(1.0, pair["difference"])), 3)
+    detail = (bounds(pair, "difference"), f"{counts} of {int(pair['settings'])}")
+    return Cell(tau(pair["difference"]), detail, shade, strong)
 
 
 def setting_grid(analysis: Analysis) -> Grid:
@@ -120,12 +172,22 @@ def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid 
     return Grid(name, title, caption, header, rows, words=True)
 
 
+def _named(name: str, development: bool) -> str:
+    return f"development-{name}" if development else name
+
+
+def _columns(analysis: Analysis, development: bool) -> dict[str, int]:
+    """Models by setting, all of them together first; or those of the settings of development."""
+    apart = analysis.population.development
+    groups = analysis.population.groups()
+    return {label: len(frame) for label, frame in groups if (label in apart) is development}
+
+
 def _matrix(
-    analysis: Analysis, table: pd.DataFrame, name: str, column: str, title: str, caption: str
+    settings: dict[str, int], table: pd.DataFrame, name: str, column: str, title: str, caption: str
 ) -> Grid:
-    """Predictors down, all models and the settings across."""
+    """Predictors down, these settings across."""
     records = _records(table)
-    settings = {label: len(frame) for label, frame in analysis.population.groups()}
     rows: list[list[Cell]] = []
     for predictor in dict.fromkeys(row["predictor"] for row in records):
         own = {row["setting"]: row for row in records if row["predictor"] == predictor}

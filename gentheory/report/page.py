@@ -17,6 +17,7 @@ from gentheory.report.analysis import Analysis, analyse
 from gentheory.report.findings import sentences
 from gentheory.report.grids import (
     Grid,
+    choice_grid,
     correlation_grids,
     criterion_grids,
     setting_grid,
@@ -24,6 +25,7 @@ from gentheory.report.grids import (
     word_grid,
 )
 from gentheory.report.pictures import Picture, pictures
+from gentheory.report.population import MANY_SETTINGS
 from gentheory.study.tables import Tables
 
 _WHOLE = re.compile(r"(\[[^\]]*\]|\b\d+-\w+)")
@@ -37,7 +39,7 @@ class Report:
     path: Path
     """The page, `index.html`; beside it `results.json` and the folder `figures`."""
     findings: tuple[str, ...]
-    """The three sentences at the top of the page."""
+    """The sentences at the top of the page."""
 
 
 def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: int = 0) -> Report:
@@ -75,14 +77,34 @@ def render_page(
         findings=[_WHOLE.split(finding) for finding in findings],
         caution=_caution(analysis),
         counts=_counts(analysis),
-        pictures=drawn,
+        pictures=[picture for picture in drawn if not picture.development],
         settings=setting_grid(analysis),
+        choice=choice_grid(analysis),
         gap_grids=correlation_grids(analysis),
         loss_grids=criterion_grids(analysis),
         size=size_grid(analysis),
+        folded=len(analysis.population.settings) > MANY_SETTINGS,
+        development=_development(analysis, drawn),
+        tested=len(analysis.population.tested),
+        rivals=analysis.population.rivals,
         missing=_missing(analysis),
         provenance={_words(key): _said(value) for key, value in tables.provenance.items()},
     )
+
+
+def _development(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
+    """What there is to show of the settings that the findings leave aside."""
+    if not analysis.population.development:
+        return None
+    return {
+        "settings": len(analysis.population.development),
+        "pictures": [picture for picture in drawn if picture.development],
+        "grids": [
+            *correlation_grids(analysis, development=True),
+            *criterion_grids(analysis, development=True),
+            *filter(None, [size_grid(analysis, development=True)]),
+        ],
+    }
 
 
 def _caution(analysis: Analysis) -> str:
@@ -137,6 +159,8 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "settings": analysis.settings,
         "correlations": analysis.correlations,
         "criteria": analysis.criteria,
+        "choices": analysis.choices,
+        "rivalry": analysis.rivalry,
         "sizes": analysis.sizes,
         "exclusions": analysis.exclusions,
         "misses": analysis.misses,

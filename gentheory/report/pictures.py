@@ -1,9 +1,10 @@
 """The figures of a report, each drawn twice: for a wide window and for a narrow one."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,14 @@ from matplotlib.figure import Figure
 from gentheory.plots.correlation_bars import correlation_bars
 from gentheory.plots.export import render
 from gentheory.plots.gap import gap
+from gentheory.plots.heat_map import heat_map
 from gentheory.plots.training_curves import training_curves
 from gentheory.report.analysis import Analysis
+from gentheory.report.population import MANY_SETTINGS
+from gentheory.report.ranking import criterion
 from gentheory.study.tables import Tables
 
-_NARROW = {"columns": 2, "width": 3.9}
+_NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
 _PIXELS_PER_INCH = 96
 
 
@@ -42,32 +46,85 @@ class Picture:
     narrow: Image
     svg: bytes
     png: bytes
+    development: bool = False
+    """Whether it shows the settings that the findings leave aside."""
 
 
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
-    """Gap against TIC, correlations, training curves: those for which there are numbers."""
-    found = [_gap(analysis), _correlations(analysis), _curves(tables)]
+    """Heat maps of many settings, gap against TIC, correlations, training curves.
+
+    Those for which there are numbers; the heat maps of the development settings come last.
+    """
+    found = [*_heat_maps(analysis, development=False), _gap(analysis), _correlations(analysis)]
+    found += [_curves(tables), *_heat_maps(analysis, development=True)]
     return [picture for picture in found if picture is not None]
+
+
+def _heat_maps(analysis: Analysis, *, development: bool) -> list[Picture | None]:
+    kinds = (
+        (analysis.criteria, "kendall", "test_loss", "Kendall's τ with the test loss"),
+        (
+            *(analysis.correlations, "partial_kendall", "partial"),
+            "Partial τ with the gap given the training loss",
+        ),
+    )
+    return [_heat_map(analysis, *kind, development=development) for kind in kinds]
+
+
+def _heat_map(
+    analysis: Analysis,
+    table: pd.DataFrame,
+    column: str,
+    name: str,
+    title: str,
+    *,
+    development: bool,
+) -> Picture | None:
+    """Settings by predictors; none where the settings are few enough for bars."""
+    population = analysis.population
+    chosen = [s for s in population.settings if (s in population.development) is development]
+    kept = table.loc[table["setting"].isin(chosen)]
+    known = np.isfinite(np.asarray(kept[column], dtype=float))
+    if len(population.settings) <= MANY_SETTINGS or not known.any():
+        return None
+    which = "settings on which the criterion was chosen" if development else "settings"
+    plus = " “+ X” is the training loss plus X." if table is analysis.criteria else ""
+    names = [str(name).replace(criterion(""), "+ ") for name in kept["predictor"]]
+    return _picture(
+        partial(heat_map, kept.assign(predictor=names), column),
+        f"heat_{name}{'_development' if development else ''}",
+        title,
+        f"One row a setting, with their mean below; from −1, orange, to 1, blue. {len(chosen)} "
+        f"{which}.{plus}",
+        f"{title} of {kept['predictor'].nunique()} predictors in {len(chosen)} {which}, as a heat "
+        "map; the tables have the same numbers with their intervals.",
+        narrow={"columns": 7, "width": 3.9},
+        development=development,
+    )
 
 
 def _gap(analysis: Analysis) -> Picture | None:
     measure, ranked = analysis.main, analysis.population.ranked
+    ranked = ranked.loc[ranked["setting"].isin(analysis.population.tested)]
     if measure is None or not np.isfinite(np.asarray(ranked[measure], dtype=float)).any():
         return None
     return _picture(
-        partial(gap, _sorted(ranked, analysis.population.settings), measure),
+        partial(gap, _sorted(ranked, analysis.population.tested), measure),
         "gap",
         f"The measured gap against {measure}",
         "One point a model, one panel a setting; bars are one standard error, across that of "
         "the estimate and upward that of the test examples. On the dashed line the predicted "
         "gap is the measured one, test loss minus training loss.",
         f"Scatter plots of the measured generalization gap against {measure}, one for each of "
-        f"{len(analysis.population.settings)} settings.",
+        f"{len(analysis.population.tested)} settings.",
     )
 
 
 def _correlations(analysis: Analysis) -> Picture | None:
-    table = analysis.correlations
+    table, population = analysis.correlations, analysis.population
+    few = len(population.settings) <= MANY_SETTINGS
+    shown = (population.overall, *(population.tested if few else ()))
+    table = table.loc[table["setting"].isin(shown)]
     if not np.isfinite(np.asarray(table["kendall"], dtype=float)).any():
         return None
     return _picture(
@@ -101,9 +158,16 @@ def _curves(tables: Tables) -> Picture | None:
 
 
 def _picture(
-    draw: Callable[..., list[Axes]], name: str, title: str, caption: str, alternative: str
+    draw: Callable[..., list[Axes]],
+    name: str,
+    title: str,
+    caption: str,
+    alternative: str,
+    *,
+    narrow: Mapping[str, Any] = _NARROW,
+    development: bool = False,
 ) -> Picture:
-    wide, narrow = _figure(draw()), _figure(draw(**_NARROW))
+    wide, small = _figure(draw()), _figure(draw(**narrow))
     svg = render(wide, "svg")
     return Picture(
         name,
@@ -111,9 +175,10 @@ def _picture(
         caption,
         alternative,
         _inline(wide, svg),
-        _inline(narrow, render(narrow, "svg")),
+        _inline(small, render(small, "svg")),
         svg,
         render(wide, "png"),
+        development,
     )
 
 

@@ -14,6 +14,10 @@ MIN_MODELS = 5
 """A correlation or a ratio of fewer models is not reported: it would say "too few"."""
 
 ALL = "all models"
+ALL_HELD_OUT = "all held-out settings"
+
+MANY_SETTINGS = 8
+"""Above it, settings are shown as a heat map, and their tables are folded."""
 
 MODEL_COLUMNS = [
     *("model", "architecture", "n_train", "label_noise", "outcome", "training_time"),
@@ -41,18 +45,36 @@ class Population:
     """The settings in the order of architecture, training examples and label noise."""
     measures: tuple[str, ...]
     """Names in the order of the study, the main predicted gap first."""
+    rivals: tuple[str, ...] = ()
+    """Losses on examples held out, which stand for the test loss as they are."""
+    development: frozenset[str] = frozenset()
+    """Settings on which a choice was made: what is said of all models leaves them aside."""
 
     @property
     def ranked(self) -> pd.DataFrame:
         """The models that trained to a finite training loss, test loss and gap."""
         return self.models.loc[self.models["excluded"] == ""]
 
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The settings on which nothing was chosen."""
+        return tuple(setting for setting in self.settings if setting not in self.development)
+
+    @property
+    def overall(self) -> str:
+        """What the ranked models of all tested settings are called."""
+        return ALL_HELD_OUT if self.development else ALL
+
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
-        """All ranked models, then those of each setting where there are several settings."""
+        """The ranked models of all tested settings together, then those of every setting.
+
+        Where there is one setting, it is there once; those of development come last.
+        """
         ranked = self.ranked
-        settings = self.settings if len(self.settings) > 1 else ()
+        last = tuple(setting for setting in self.settings if setting in self.development)
+        settings = (*self.tested, *last) if len(self.settings) > 1 else ()
         within = [(setting, ranked.loc[ranked["setting"] == setting]) for setting in settings]
-        return [(ALL, ranked), *within]
+        return [(self.overall, ranked.loc[ranked["setting"].isin(self.tested)]), *within]
 
 
 def population(tables: Tables) -> Population:
@@ -65,11 +87,15 @@ def population(tables: Tables) -> Population:
     _check(tables)
     models = tables.wide()
     labels = _labels(models)
-    measures = (str(name) for name in tables.measures["measure"])
+    names = list(dict.fromkeys(str(name) for name in tables.measures["measure"]))
+    measures = [name for name in names if not is_rival(name)]
+    chosen = zip(models["model"], labels, strict=True)
     return Population(
         models.assign(setting=labels, excluded=_exclusions(models), point=_points(models)),
         tuple(dict.fromkeys(labels[row] for row in _order(models))),
-        tuple(_main_first(dict.fromkeys(measures))),
+        tuple(_main_first(measures, tables.main or "tic.exact")),
+        tuple(filter(is_rival, names)),
+        frozenset(setting for model, setting in chosen if model in tables.development),
     )
 
 
@@ -86,6 +112,11 @@ def clusters(frame: pd.DataFrame) -> NDArray[np.intp] | None:
 def is_predicted_gap(measure: str) -> bool:
     """Whether a measure estimates test loss minus training loss, in units of the loss."""
     return measure.split(".")[0] == "tic"
+
+
+def is_rival(measure: str) -> bool:
+    """Whether it is a loss on training examples held out, such as "validation:0.1"."""
+    return measure.split(":")[0] in ("validation", "cross_validation")
 
 
 def _check(tables: Tables) -> None:
@@ -144,6 +175,6 @@ def _points(models: pd.DataFrame) -> list[int]:
     return [place[key] for key in keys]
 
 
-def _main_first(measures: Iterable[str]) -> list[str]:
-    """`tic.exact` first, the other predicted gaps next, everything else last."""
-    return sorted(measures, key=lambda name: (not is_predicted_gap(name), name != "tic.exact"))
+def _main_first(measures: Iterable[str], main: str) -> list[str]:
+    """The main predicted gap first, the other ones next, everything else last."""
+    return sorted(measures, key=lambda name: (not is_predicted_gap(name), name != main))

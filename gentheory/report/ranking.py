@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
+from gentheory.report.population import (
+    MIN_MODELS,
+    Population,
+    clusters,
+    is_predicted_gap,
+    is_rival,
+)
 from gentheory.stats import Interval, correlate, kendall, kendall_interval, weighted
 from gentheory.stats.columns import cluster_indices
 from gentheory.stats.resample import draw_counts
@@ -47,7 +53,7 @@ def correlations(population: Population, resampling: Resampling) -> pd.DataFrame
         predictors = gap_predictors(frame, population.measures)
         baselines = {name: predictors[name] for name in GAP_BASELINES}
         for name, values in predictors.items():
-            row = {"setting": setting, "predictor": name, "kind": _kind(name)}
+            row = {"setting": setting, "predictor": name, "kind": kind(name)}
             rivals = {} if name in baselines else baselines
             rows.append(row | _scores(frame, name, values, "gap", rivals, resampling))
     return pd.DataFrame(rows)
@@ -56,14 +62,15 @@ def correlations(population: Population, resampling: Resampling) -> pd.DataFrame
 def criteria(population: Population, resampling: Resampling) -> pd.DataFrame:
     """The same table for the order of the test loss: training loss, with and without a gap.
 
-    Predictors are the training loss alone, the learning-rate time, and the training loss plus
-    each predicted gap; `lead` is measured against the training loss alone.
+    Predictors are the training loss alone, the learning-rate time, the rivals (of kind "rival")
+    as they are, and the training loss plus each predicted gap; `lead` is measured against the
+    training loss alone.
     """
     rows: list[dict[str, Any]] = []
     for setting, frame in population.groups():
-        predictors = loss_predictors(frame, population.measures)
+        predictors = loss_predictors(frame, population.measures, population.rivals)
         for name, values in predictors.items():
-            row = {"setting": setting, "predictor": name, "kind": _kind(name)}
+            row = {"setting": setting, "predictor": name, "kind": kind(name)}
             rivals = {TRAINING_LOSS: predictors[TRAINING_LOSS]} if name != TRAINING_LOSS else {}
             row |= _scores(frame, name, values, "test_loss", rivals, resampling)
             rows.append(row)
@@ -79,13 +86,16 @@ def gap_predictors(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, 
     return names | {measure: _column(frame, measure) for measure in measures}
 
 
-def loss_predictors(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
+def loss_predictors(
+    frame: pd.DataFrame, measures: tuple[str, ...], rivals: tuple[str, ...] = ()
+) -> dict[str, Column]:
     """What is to rank the test loss; a larger value is to go with a larger loss, except T."""
     loss = _column(frame, "train_loss")
     sums = {
         criterion(name): loss + _column(frame, name) for name in filter(is_predicted_gap, measures)
     }
-    return {TRAINING_LOSS: loss, TIME: _column(frame, "training_time")} | sums
+    others = {name: _column(frame, name) for name in rivals}
+    return {TRAINING_LOSS: loss, TIME: _column(frame, "training_time")} | others | sums
 
 
 def criterion(measure: str) -> str:
@@ -168,9 +178,12 @@ def _tau(x: Column, y: Column) -> float:
     return tau if np.isfinite(tau) else -np.inf
 
 
-def _kind(predictor: str) -> str:
+def kind(predictor: str) -> str:
+    """What a predictor is: "baseline", "rival", "predicted gap" or "measure"."""
     if predictor in (*GAP_BASELINES, TRAINING_LOSS):
         return "baseline"
+    if is_rival(predictor):
+        return "rival"
     return "predicted gap" if is_predicted_gap(predictor.split(" + ")[-1]) else "measure"
 
 

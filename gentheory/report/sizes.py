@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
 from gentheory.report.ranking import Resampling, interval_columns
-from gentheory.stats import bootstrap
+from gentheory.stats import Interval, weighted
+from gentheory.stats.columns import cluster_indices
+from gentheory.stats.resample import draw_counts
 
 
 def sizes(population: Population, resampling: Resampling) -> pd.DataFrame:
@@ -44,8 +46,31 @@ def _ratio(
     medians = {"median_predicted": np.median(predicted), "median_gap": np.median(gap)}
     if medians["median_gap"] <= 0:
         return {"note": "gap not positive", **medians, **interval_columns("ratio", None)}
-    interval = bootstrap(ratio, predicted, gap, **resampling)
+    interval = ratio_interval(predicted, gap, **resampling)
     return {"note": "", **medians, **interval_columns("ratio", interval)}
+
+
+def ratio_interval(
+    predicted: NDArray[np.float64],
+    gap: NDArray[np.float64],
+    *,
+    clusters: NDArray[np.intp] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """`bootstrap` of `ratio` with the same seed, all resamples at once."""
+    chunks = draw_counts(cluster_indices(clusters, len(gap)), num_resamples, seed=seed)
+    samples = [
+        weighted.median(counts, predicted) / _nonzero(weighted.median(counts, gap))
+        for counts in chunks
+    ]
+    value = ratio(predicted, gap)
+    joined = np.concatenate([np.empty(0), *samples])
+    return Interval.from_resamples(value, joined, count=len(gap), level=0.95)
+
+
+def _nonzero(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(column == 0, np.nan, column)
 
 
 def ratio(predicted: NDArray[np.float64], gap: NDArray[np.float64]) -> float:

@@ -83,6 +83,17 @@ def pearson(counts: Counts, x: Column, y: Column) -> NDArray[np.float64]:
     return np.where(varies, _moment_correlation(counts, x.values, y.values), np.nan)
 
 
+def median(counts: Counts, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of each resample of a column [N], shape [K]; nan for a resample without rows."""
+    order = np.argsort(values, kind="stable")
+    ends = np.cumsum(counts[:, order], axis=1)
+    total = ends[:, -1]
+    # The middle row, or the two middle ones: the first whose copies reach that place.
+    places = [(ends <= middle[:, None]).sum(axis=1) for middle in ((total - 1) // 2, total // 2)]
+    found = np.mean([values[order[np.minimum(p, len(values) - 1)]] for p in places], axis=0)
+    return np.where(total > 0, found, np.nan)
+
+
 def _moment_correlation(
     counts: Counts, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:

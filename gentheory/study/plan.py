@@ -21,6 +21,10 @@ _SHARED = ("epochs", "batch_size", "n_train", "label_noise")
 """Settings that all models of a stack have in common; the others are each model's own."""
 
 
+Part = tuple[int, int]
+"""Where held-out examples begin and end among the shuffled training examples."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One model of a study, in plain values. Two points are the same model if they are equal."""
@@ -43,6 +47,7 @@ class Shard:
 
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
+    rivals: Mapping[str, Any]  # the study's [rivals]
     threads: int
 
     @property
@@ -58,7 +63,7 @@ class Shard:
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
         points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["threads"])
+        return cls(points, record["measures"], record["rivals"], record["threads"])
 
 
 def digest(value: Any) -> str:
@@ -78,7 +83,8 @@ def shards(study: Study) -> list[Shard]:
         stack = list(group)
         for start in range(0, len(stack), study.stack):
             chosen = tuple(stack[start : start + study.stack])
-            planned.append(Shard(chosen, study.measures.model_dump(), study.threads))
+            sections = (study.measures.model_dump(), study.rivals.model_dump())
+            planned.append(Shard(chosen, *sections, study.threads))
     return planned
 
 
@@ -104,7 +110,7 @@ def points(study: Study) -> list[Point]:
             )
             model = shaped[architecture.label]
             found.append(Point(architecture.label, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, len(train))
+    _check_sizes(found, len(train), study)
     return sorted(found, key=_stack_order(study))
 
 
@@ -174,12 +180,34 @@ def _stack_order(study: Study) -> Any:
     return key
 
 
-def _check_sizes(found: list[Point], available: int) -> None:
-    for point in found:
-        if point.data["n_train"] > available:
+def _check_sizes(found: list[Point], available: int, study: Study) -> None:
+    for recipe in {point.data["n_train"]: Recipe(**point.data) for point in found}.values():
+        count = recipe.n_train or available
+        if count > available:
+            expected = f"at most the {available} training examples of {recipe.name}"
+            raise InputError("n_train", str(count), expected, "choose fewer")
+        if study.measures.held_out is not None:
+            recipe.held_out_indices(study.measures.held_out)
+        held_out_parts(study.rivals.model_dump(), count)
+
+
+def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Part]]:
+    """What each rival of the study's `[rivals]` holds out of n shuffled training examples.
+
+    Every part stands for one training on the rest: the parts of "cross_validation:k" cover all
+    examples, and "validation:s" is the first round(s n) of them, so that the share 1/k is one of
+    the folds. Raises `InputError` for a part that would be empty or leave nothing to train on.
+    """
+    found = {f"validation:{s:g}": [(0, round(s * n_train))] for s in rivals["validation"]}
+    if folds := rivals["folds"]:
+        bounds = [round(place * n_train / folds) for place in range(folds + 1)]
+        found[f"cross_validation:{folds}"] = list(itertools.pairwise(bounds))
+    for name, parts in found.items():
+        if not all(0 < stop - start < n_train for start, stop in parts):
             raise InputError(
-                "n_train",
-                str(point.data["n_train"]),
-                f"at most the {available} training examples of {point.data['name']}",
-                "choose fewer",
+                f"rivals, {name}",
+                f"{n_train} training examples",
+                "some to hold out and some to train on",
+                "choose another share, fewer folds or more examples",
             )
+    return found

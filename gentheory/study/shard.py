@@ -2,26 +2,29 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from gentheory import checkpoint, losses, models
+from gentheory import checkpoint
 from gentheory.checkpoint import Checkpoint
 from gentheory.data.recipe import Recipe
 from gentheory.data.split import Split
 from gentheory.estimate import Estimate
-from gentheory.measures import measure, table_row
-from gentheory.params import Layout, flatten
+from gentheory.measures import Results, measure, table_row
+from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
-from gentheory.seeds import generator, seed_of
+from gentheory.seeds import seed_of
+from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard
+from gentheory.study.rivals import train_rivals
+from gentheory.study.spec import MeasuresSection, held_out_name
 from gentheory.study.store import Store, write_json, write_table
 from gentheory.training.evaluate import Evaluation, evaluate
-from gentheory.training.loop import Plan, Trained, train
+from gentheory.training.loop import Trained
 
 PROGRESS_SECONDS = 0.5
 """Least time between two signs of life of a shard in flight."""
@@ -65,6 +68,8 @@ _MEASURES = {
 _CURVES = {"model": "varchar", "epoch": "integer", "train_loss": "double"}
 _COSTS = {"model": "varchar", "what": "varchar", "seconds": "double"}
 
+_DIVERGED = Estimate.missing("refused", "the model's training diverged")
+
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -83,77 +88,46 @@ def run_shard(store: Store, shard: Shard) -> None:
 
 def work(shard: Shard, folder: Path, report: Report) -> None:
     """Write the shard's tables and weights into the folder."""
-    points, first = shard.points, shard.points[0]
-    recipe = Recipe(**first.data)
-    data, loss = recipe.train(), losses.resolve(first.settings["loss"])
-    modules = [_initialized(point, recipe.seed) for point in points]
-    module, dtype = modules[0], getattr(torch, first.settings["dtype"])
-    initial = torch.stack([flatten(m) for m in modules]).to(dtype)
-    orders = [generator(recipe.seed, "order", point.settings["seed"]) for point in points]
-    start = time.perf_counter()
-    trained = train(
-        module,
-        loss,
-        initial,
-        data,
-        _plan(points),
-        orders,
-        progress=lambda share: report({"trained": share, "measured": 0}),
-    )
+    points, recipe = shard.points, Recipe(**shard.points[0].data)
+
+    def progress(share: float) -> None:
+        report({"trained": share, "measured": 0})
+
+    job, start = Job.of(points), time.perf_counter()
+    trained = job.train(progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
-    figures = evaluate(module, loss, trained.theta, data, recipe.test())
+    rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
+    figures = evaluate(job.module, job.loss, trained.theta, job.data, recipe.test())
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     checkpoint.save(
         folder / "weights.safetensors",
         trained.theta,
-        initial,
-        layout=Layout.of(module),
+        job.initial,
+        layout=Layout.of(job.module),
         records=records,
         mean_residuals=trained.mean_residuals,
     )
-    costs = [{"model": point.id, "what": "training", "seconds": seconds} for point in points]
+    measures = MeasuresSection(**shard.measures)
+    held_out = recipe.held_out(measures.held_out) if measures.held_out else None
+    costs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for m, point in enumerate(points):
         report({"trained": 1.0, "measured": m})
+        found = {rival.name: rival.estimates[m] for rival in rivals}
+        took = {"training": seconds, **{rival.name: rival.seconds for rival in rivals}}
         if trained.outcomes[m] == "diverged":
-            rows += [_diverged(point, name) for name in shard.measures["names"]]
-            continue
-        subject = _checkpoint(module, data, trained, initial, records, m, shard.measures)
-        results = _measured(subject, point, shard.measures)
-        rows += [{"model": point.id, **table_row(n, e)} for n, e in results.items()]
-        costs += [{"model": point.id, "what": n, "seconds": s} for n, s in results.seconds.items()]
+            found |= dict.fromkeys(measures.rows(), _DIVERGED)
+        else:
+            subject = _checkpoint(job, trained, records[m], m, measures.dtype)
+            for results in _measured(subject, point, measures, held_out):
+                found |= results
+                took |= results.seconds
+        rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
+        costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
     write_table(folder / "models.parquet", _model_rows(shard, trained, figures), _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
-
-
-def _initialized(point: Point, study_seed: int) -> nn.Module:
-    """The untrained module: its numbers depend on the study's seed and the point's alone."""
-    return models.build(
-        point.model["name"],
-        shape=tuple(point.model["shape"]),
-        num_classes=point.model["num_classes"],
-        options=point.model["options"],
-        seed=seed_of(study_seed, "init", point.settings["seed"]),
-    )
-
-
-def _plan(points: tuple[Point, ...]) -> Plan:
-    def column(name: str) -> Tensor:
-        return torch.tensor([point.settings[name] for point in points], dtype=torch.float64)
-
-    shared = points[0].settings
-    return Plan(
-        shared["epochs"],
-        shared["batch_size"],
-        column("learning_rate"),
-        column("momentum"),
-        column("weight_decay"),
-        shared["schedule"],
-        shared["stop_at_loss"],
-        shared["keep_residuals"],
-    )
 
 
 def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
@@ -173,27 +147,20 @@ def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
 
 
 def _checkpoint(
-    module: nn.Module,
-    data: Split,
-    trained: Trained,
-    initial: Tensor,
-    records: list[dict[str, Any]],
-    m: int,
-    measures: Mapping[str, Any],
+    job: Job, trained: Trained, record: Mapping[str, Any], m: int, dtype: str
 ) -> Checkpoint:
-    record = records[m]
     risk = EmpiricalRisk(
-        module,
-        record["loss"],
-        data,
+        job.module,
+        job.loss,
+        job.data,
         weight_decay=record["weight_decay"],
         theta=trained.theta[m],
-        dtype=getattr(torch, measures["dtype"]),
+        dtype=getattr(torch, dtype),
     )
     kept = trained.mean_residuals
     return Checkpoint(
         risk,
-        initial[m].to(risk.theta),
+        job.initial[m].to(risk.theta),
         record["steps"],
         record["training_time"],
         None if kept is None else kept[m].to(risk.theta),
@@ -201,16 +168,32 @@ def _checkpoint(
     )
 
 
-def _measured(subject: Checkpoint, point: Point, measures: Mapping[str, Any]) -> Any:
+def _measured(
+    subject: Checkpoint, point: Point, measures: MeasuresSection, held_out: Split | None
+) -> Iterator[Results]:
+    """On the training examples and, if there are any, on the held-out ones."""
     seed = seed_of(point.id)
-    return measure(subject, measures["names"], seed=seed, options=measures["options"], strict=False)
+    own = {name: measures.options.get(name, {}) for name in measures.names}
+    yield measure(subject, own, seed=seed, options=own, strict=False)
+    if held_out is None:
+        return
+    others = {held_out_name(n): measures.options.get(n, {}) for n in measures.on_held_out}
+    moved = _on(subject, held_out)
+    yield measure(moved, others, seed=seed, options=others, strict=False)
 
 
-def _diverged(point: Point, name: str) -> dict[str, Any]:
-    return {
-        "model": point.id,
-        **table_row(name, Estimate.missing("refused", "the model's training diverged")),
-    }
+def _on(subject: Checkpoint, data: Split) -> Checkpoint:
+    """The checkpoint on data that it was not trained on."""
+    risk = subject.risk
+    moved = EmpiricalRisk(
+        risk.module,
+        risk.loss,
+        data,
+        weight_decay=risk.weight_decay,
+        theta=risk.theta,
+        dtype=risk.dtype,
+    )
+    return replace(subject, risk=moved, mean_residuals=None, num_train=risk.num_examples)
 
 
 def _model_rows(shard: Shard, trained: Trained, figures: Evaluation) -> list[dict[str, Any]]:

@@ -142,21 +142,67 @@ def _known(name: str) -> str:
     return name
 
 
-class MeasuresSection(_Section):
-    """`[measures]`: measured on each trained model, over its training examples."""
+Name: TypeAlias = Annotated[str, AfterValidator(_known)]
 
-    names: Annotated[list[Annotated[str, AfterValidator(_known)]], Field(min_length=1)]
+
+class MeasuresSection(_Section):
+    """`[measures]`: measured on each trained model, over its training examples or held-out ones."""
+
+    names: Annotated[list[Name], Field(min_length=1)]
     dtype: Literal["float32", "float64"] = "float64"
     options: dict[str, dict[str, JsonValue]] = {}
+    held_out: Count | None = None
+    """Examples for the measures of `on_held_out`, neither training nor test data."""
+    on_held_out: list[Name] = []
+    """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
+
+    def rows(self) -> list[str]:
+        """What the measures are called in the study's tables."""
+        return [*self.names, *map(held_out_name, self.on_held_out)]
 
     @model_validator(mode="after")
     def _consistent(self) -> "MeasuresSection":
         from gentheory.measures import check_options
 
-        if len(set(self.names)) < len(self.names):
+        if len(set(self.rows())) < len(self.rows()):
             raise ValueError("names: a measure stands twice; give each once")
-        check_options(self.options, self.names)
+        if (self.held_out is None) != (not self.on_held_out):
+            raise ValueError("held_out and on_held_out stand together or not at all")
+        check_options(self.options, [*self.names, *self.on_held_out])
         return self
+
+
+def held_out_name(measure: str) -> str:
+    """The row of a measure on held-out examples."""
+    return f"{measure}:held-out"
+
+
+class RivalsSection(_Section):
+    """`[rivals]`: what a user would do instead of measuring, each a loss on examples held out."""
+
+    validation: list[Annotated[float, Field(gt=0, lt=1, strict=True)]] = []
+    """Shares of the training examples to hold out, each for a training on the rest."""
+    folds: Annotated[int, Field(ge=2, strict=True)] | None = None
+    """Cross-validation: every example is held out in one of as many trainings."""
+
+    @field_validator("validation")
+    @classmethod
+    def _once(cls, shares: list[float]) -> list[float]:
+        if len(set(shares)) < len(shares):
+            raise ValueError("a share stands twice; give each once")
+        return shares
+
+
+class ReportSection(_Section):
+    """`[report]`: what the report is about; the models do not depend on it."""
+
+    main: str | None = None
+    """The predicted gap of the findings, one of the measures; `tic.exact` unless given."""
+    development: Literal["checkerboard"] | None = None
+    """Settings on which the criterion was chosen: the findings are about the others.
+
+    "checkerboard": every other one, those where the places of architecture, n_train and
+    label_noise in their lists (from 0) have an even sum."""
 
 
 class Study(_Section):
@@ -176,6 +222,28 @@ class Study(_Section):
     grid: Grid = Grid()
     draws: Draws | None = None
     measures: MeasuresSection
+    rivals: RivalsSection = RivalsSection()
+    report: ReportSection = ReportSection()
+
+    def is_development(self, architecture: str, n_train: int, label_noise: float) -> bool:
+        """Whether the report sets this setting apart, as one on which a choice was made."""
+        if self.report.development is None:
+            return False
+        labels = [architecture.label for architecture in self.architectures]
+        places = [labels.index(architecture)]
+        places += [values.index(n_train) for values in (self.grid.n_train,) if values]
+        places += [values.index(label_noise) for values in (self.grid.label_noise,) if values]
+        return sum(places) % 2 == 0
+
+    @model_validator(mode="after")
+    def _reportable(self) -> "Study":
+        main, rows = self.report.main, self.measures.rows()
+        if main is not None and (main not in rows or not main.startswith("tic.")):
+            raise ValueError(f"report.main: {main!r} is no predicted gap among {rows}; name one")
+        axes = (self.architectures, self.grid.n_train, self.grid.label_noise)
+        if self.report.development and all(len(axis or [None]) == 1 for axis in axes):
+            raise ValueError("report.development: one setting cannot be split; drop it")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":

@@ -79,23 +79,30 @@ class Store:
         foreign = _foreign(path)
         if description.exists():
             found = cls.open(path)
-            if found.study != study:
+            if found.study == study:
+                return found
+            if found.study.model_copy(update={"report": study.report}) != study:
                 raise InputError(
                     str(path),
                     f"the study {found.study.name!r} with another specification",
                     f"an empty folder, or this very study {study.name!r}",
                     "choose another --out, or delete the folder if its models are not needed",
                 )
-            return found
+            # What the report is about may be chosen later: no model depends on it.
+            return cls._describe(path, study, found.sizes)
         if foreign:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
         sizes = {shard.id: len(shard.points) for shard in plan.shards(study)}
+        return cls._describe(path, study, sizes)
+
+    @classmethod
+    def _describe(cls, path: Path, study: Study, sizes: Mapping[str, int]) -> "Store":
         record = {"format": FORMAT, "study": study.model_dump(mode="json"), "shards": sizes}
         with full_disk(path):
             path.mkdir(parents=True, exist_ok=True)
-            write_json(description, record)
+            write_json(path / "study.json", record)
         return cls(path, study, sizes)
 
     @classmethod

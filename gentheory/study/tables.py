@@ -1,14 +1,18 @@
 """The tables of a study: what was trained, what was measured, and how it was done."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from gentheory.errors import InputError
 from gentheory.study.runner import count
+from gentheory.study.spec import Study
 from gentheory.study.store import Store
+
+COST_COLUMNS = ["model", "what", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,12 @@ class Tables:
     """One row a model and epoch: the training loss."""
     provenance: dict[str, Any]
     """Versions, commit, machine, cores, threads, seed, times, command and counts of models."""
+    costs: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=COST_COLUMNS))
+    """One row a model and what was done for it: training, a rival or a measure, in seconds."""
+    main: str | None = None
+    """The predicted gap that the findings are about, if the study names it."""
+    development: frozenset[str] = frozenset()
+    """Models of the settings on which a choice was made, which the findings leave aside."""
 
     def wide(self) -> pd.DataFrame:
         """`models` with two more columns a measure, `<measure>` and `<measure>.stderr`.
@@ -58,11 +68,12 @@ def read_tables(store: Store) -> Tables:
     """The tables of a study's committed shards. Raises `InputError` as `Store.table` does."""
     runs, counts = store.runs(), count(store)
     last = runs[-1] if runs else {}
+    models = store.table("models")
     return Tables(
         store.study.name,
         store.study.title,
         store.study.description.strip(),
-        store.table("models"),
+        models,
         store.table("measures"),
         store.table("curves"),
         {
@@ -75,4 +86,14 @@ def read_tables(store: Store) -> Tables:
             "done": counts.done,
             "failed": counts.failed,
         },
+        store.table("costs"),
+        store.study.report.main,
+        _development(store.study, models),
+    )
+
+
+def _development(study: Study, models: pd.DataFrame) -> frozenset[str]:
+    columns = (models[name] for name in ("model", "architecture", "n_train", "label_noise"))
+    return frozenset(
+        model for model, *setting in zip(*columns, strict=True) if study.is_development(*setting)
     )

@@ -1,9 +1,10 @@
 """Losses and accuracies of a stack. The only place that reads test data."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gentheory.data.split import Split
@@ -49,47 +50,67 @@ def evaluate(
     )
 
 
-def output_gradients(
-    module: nn.Module, loss: Loss, theta: Float[Tensor, "M P"], inputs: Tensor, targets: Tensor
-) -> Float[Tensor, "M N C"]:
-    """Each model's gradient of each example's loss in its outputs, in theta's dtype."""
-    layout = Layout.of(module)
-
-    def one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        outputs = torch.func.functional_call(module, layout.unflatten(theta), (x,))
-        return loss.gradient(outputs, y)
-
-    stacked = torch.func.vmap(one, in_dims=(0, None, None))
-    per_chunk = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
-    with torch.no_grad():
-        parts = [
-            stacked(theta, x.to(theta.dtype), y)
-            for x, y in zip(inputs.split(per_chunk), targets.split(per_chunk), strict=True)
-        ]
-    return torch.cat(parts, dim=1)
-
-
 def example_losses(
-    module: nn.Module, loss: Loss, theta: Float[Tensor, "M P"], inputs: Tensor, targets: Tensor
+    module: nn.Module,
+    loss: Loss,
+    theta: Float[Tensor, "M P"],
+    inputs: Tensor,
+    targets: Tensor,
+    rows: Int[Tensor, "M N"] | None = None,
 ) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
     """Each model's loss of each example in float64, and whether its largest output is right.
 
-    `targets` is [N], or [M, N] where each model has its own.
+    The arguments are those of `stacked_outputs`.
     """
-    layout = Layout.of(module)
-    own_targets = targets.dim() == 2
-
-    def one(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = torch.func.functional_call(module, layout.unflatten(theta), (x,))
-        return loss.values(outputs, y), outputs.argmax(-1) == y
-
-    stacked = torch.func.vmap(one, in_dims=(0, None, 0 if own_targets else None))
-    per_chunk = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
     losses: list[Tensor] = []
     hits: list[Tensor] = []
-    with torch.no_grad():
-        for x, y in zip(inputs.split(per_chunk), targets.split(per_chunk, dim=-1), strict=True):
-            values, right = stacked(theta, x.to(theta.dtype), y)
-            losses.append(values.double())
-            hits.append(right)
+    for outputs, y in stacked_outputs(module, theta, inputs, targets, rows):
+        losses.append(per_example(loss.values, outputs, y).double())
+        hits.append(outputs.argmax(-1) == y)
     return torch.cat(losses, dim=1), torch.cat(hits, dim=1)
+
+
+def stacked_outputs(
+    module: nn.Module,
+    theta: Float[Tensor, "M P"],
+    inputs: Tensor,
+    targets: Tensor,
+    rows: Int[Tensor, "M N"] | None = None,
+) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, "M B"]]]:
+    """Each model's outputs, with the targets, in chunks of bounded memory; nothing is recorded.
+
+    A model sees all inputs in their order, or those at its `rows`. `targets` is [N], or [M, N]
+    where each model has its own.
+    """
+    layout = Layout.of(module)
+
+    def one(theta: Tensor, x: Tensor) -> Tensor:
+        # Copied: a first layer that works in place would write into the data.
+        return torch.func.functional_call(module, layout.unflatten(theta), (x.clone(),))
+
+    stacked = torch.func.vmap(one, in_dims=(0, None if rows is None else 0))
+    size = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
+    for x, y in _chunks(inputs, targets.expand(len(theta), -1), rows, size):
+        with torch.no_grad():
+            outputs = stacked(theta, x.to(theta.dtype))
+        yield outputs, y
+
+
+def per_example(
+    function: Callable[[Tensor, Tensor], Tensor],
+    outputs: Float[Tensor, "M B C"],
+    targets: Int[Tensor, "M B"],
+) -> Tensor:
+    """A function of (outputs [B, C], targets [B]) for every model of a stack: [M, B, ...]."""
+    found = function(outputs.flatten(0, 1), targets.flatten(0, 1))
+    return found.unflatten(0, targets.shape)
+
+
+def _chunks(
+    inputs: Tensor, targets: Int[Tensor, "M N"], rows: Int[Tensor, "M N"] | None, size: int
+) -> Iterator[tuple[Tensor, Int[Tensor, "M B"]]]:
+    if rows is None:
+        yield from zip(inputs.split(size), targets.split(size, dim=1), strict=True)
+        return
+    for own in rows.split(size, dim=1):
+        yield inputs[own], targets.gather(1, own)

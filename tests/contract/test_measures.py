@@ -57,6 +57,10 @@ def test_signature_and_docstring(name: str):
     assert inspect.signature(function).return_annotation is Estimate
     document = inspect.getdoc(function) or ""
     assert "stderr" in document or "Exact." in document  # what the error covers
+    described = measures.describe(name)
+    assert described.formula
+    assert described.cost
+    assert described.source
 
 
 def test_a_number_or_a_reason(name: str, subject: Case):

@@ -9,8 +9,8 @@ from oracle import relative_error
 
 from gentheory.curvature import moments
 from gentheory.curvature.moments import dense_moments, jacobians
-from gentheory.middles import CURVATURES
 from gentheory.errors import InputError
+from gentheory.middles import CURVATURES
 from gentheory.seeds import generator
 
 Curvature = Literal["ggn", "fisher", "hessian"]

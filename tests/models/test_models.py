@@ -21,7 +21,12 @@ MLPS = {
     "tanh": {"activation": "tanh"},
     "without bias": {"bias": False},
 }
-CNNS = {"plain": {}, "deep": {"depth": 4, "width": 2}, "without bias": {"bias": False}}
+CNNS = {
+    "plain": {},
+    "deep": {"depth": 4, "width": 2},
+    "strided": {"down": "stride", "depth": 3},
+    "without bias": {"bias": False},
+}
 
 
 def build(name: str, **options: object) -> nn.Module:
@@ -57,6 +62,11 @@ def test_size_of_a_cnn():
     # 6x7 is pooled to 3x3 and 1x1; the third convolution sees 1x1 and is not pooled
     size = (2 * 9 * 4 + 4) + (4 * 9 * 8 + 8) + (8 * 9 * 16 + 16) + (16 * 3 + 3)
     assert Layout.of(build("cnn", width=4, depth=3)).size == size
+    # 6x7 becomes 3x4, 2x2 and 1x1
+    assert Layout.of(build("cnn", width=4, depth=3, down="stride")).size == size
+    # 6x7 becomes 3x4 here, and 3x3 by pooling
+    assert Layout.of(build("cnn", depth=1, width=4, down="stride")).size == 76 + 48 * 3 + 3
+    assert Layout.of(build("cnn", depth=1, width=4)).size == 76 + 36 * 3 + 3
 
 
 def test_deep_linear_nets_are_linear_and_others_are_not():
@@ -137,6 +147,7 @@ def test_initialization_is_torch_s_own():
         ("mlp", {"activation": "swish"}, "mlp.activation: found 'swish', expected one of relu"),
         ("cnn", {"depth": -1}, "cnn.depth: found -1"),
         ("cnn", {"width": "8"}, "cnn.width: found '8'"),
+        ("cnn", {"down": "sample"}, "cnn.down: found 'sample', expected 'pool' or 'stride'"),
     ],
 )
 def test_what_cannot_be_built(name: str, options: dict[str, object], message: str):

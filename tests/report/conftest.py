@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -62,6 +63,27 @@ def curves_of(models, *, epochs=4):
         for epoch in range(1, epochs + 1)
     ]
     return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def many():
+    """Ten settings of six models, half of them of development, and a rival."""
+    rates = np.linspace(0.01, 0.1, 6)
+    frames = [
+        models_of(6, seed=place, n_train=100 * (place + 1), learning_rate=rates)
+        for place in range(10)
+    ]
+    models = pd.concat(frames, ignore_index=True)
+    noise = np.random.default_rng(3).normal(size=len(models))
+    values = {
+        "validation:0.1": models["test_loss"] + 0.1 * noise,
+        "tic.exact": models["gap"] * np.exp(0.1 * noise),
+        "norms.parameters": noise,
+    }
+    tables = tables_of(models, values, curves=curves_of(models))
+    chosen = models.loc[models["n_train"] % 200 == 100, "model"]
+    costs = [{"model": m, "what": "validation:0.1", "seconds": 2.0} for m in models["model"]]
+    return dataclasses.replace(tables, development=frozenset(chosen), costs=pd.DataFrame(costs))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -181,3 +182,46 @@ def test_an_empty_study_writes_nothing(study, tmp_path):
     with pytest.raises(InputError, match=r"tables\.models: found an empty table"):
         write_report(empty, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_settings_are_heat_maps_and_folded_tables(many, tmp_path):
+    report = write_report(many, tmp_path, **FAST)
+    page = Page(report.path.read_text("utf-8"))
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert len(page.all("details")) == len(page.all("summary")) == 5
+    drawn = sorted(file.name for file in (tmp_path / "figures").glob("heat*.svg"))
+    assert drawn == [
+        "heat_partial.svg",
+        "heat_partial_development.svg",
+        "heat_test_loss.svg",
+        "heat_test_loss_development.svg",
+    ]
+    # The findings and all but the last part are about the other five settings.
+    text = page.text
+    assert "The findings are about 5 settings on which nothing was chosen; the 5 others" in text
+    assert "Settings of development On these 5 settings the criterion was chosen" in text
+    assert not re.search(r"n [13579]00\b", " ".join(report.findings))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {row["rival"] for row in results["rivalry"]} == {"validation:0.1"}
+    choice = {row["predictor"]: row for row in results["choices"]}
+    assert choice["validation:0.1"]["seconds"] == 2.0
+    assert choice["validation:0.1"]["settings"] == 5
+
+
+def test_tables_of_development_stand_in_their_own_part(many, tmp_path):
+    text = write_report(many, tmp_path, **FAST).path.read_text("utf-8")
+    before, after = text.split('<h2 id="development">')
+    own, later = after.split("</section>", 1)
+    head = "n\N{NO-BREAK SPACE}%d<small>"
+    assert head % 200 in before
+    assert head % 100 not in before
+    assert head % 100 in own
+    assert head % 200 not in own
+    assert head % 100 not in later
+
+
+def test_few_settings_stand_open(written):
+    assert written.all("details") == []
+    assert "Settings of development" not in written.text

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gentheory.report.population import ALL, population
-from gentheory.report.sizes import ratio, sizes
+from gentheory.report.sizes import ratio, ratio_interval, sizes
+from gentheory.stats import bootstrap
 
 RESAMPLING = {"num_resamples": 100, "seed": 0}
 
@@ -38,3 +39,13 @@ def test_a_study_without_predicted_gaps(make_models, make_tables):
 
 def test_ratio_of_a_vanishing_gap_is_nan():
     assert math.isnan(ratio(np.ones(3), np.array([-1.0, 0.0, 1.0])))
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_all_resamples_at_once_equal_the_bootstrap(clustered):
+    generator = np.random.default_rng(2)
+    predicted, gap = generator.normal(size=(2, 31)).round(1)  # ties, zeros and both signs
+    labels = generator.integers(0, 7, 31) if clustered else None
+    options = {"clusters": labels, "num_resamples": 300, "seed": 5}
+    fast = ratio_interval(predicted, gap, **options)
+    assert fast == bootstrap(ratio, predicted, gap, **options)

@@ -75,6 +75,10 @@ def test_an_option_that_is_not_finite_is_refused(where: str) -> None:
         parse(**{where: sections[where]})
 
 
+def measured(**section: Any) -> dict[str, Any]:
+    return {"measures": {"names": ["tic.exact"], **section}}
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
@@ -87,6 +91,34 @@ def test_an_option_that_is_not_finite_is_refused(where: str) -> None:
         ),
         ({"grid": {"width": [1]}}, r"grid\.width = \[1\] \(unknown key"),
         ({"name": "a/b"}, r'name = "a/b" \(String should match pattern'),
+        (
+            {"rivals": {"folds": 1}},
+            r"rivals\.folds = 1 \(Input should be greater than or equal to 2",
+        ),
+        (
+            {"rivals": {"validation": [1.0]}},
+            r"rivals\.validation\[0\] = 1\.0 \(Input should be less",
+        ),
+        ({"rivals": {"validation": [0.1, 0.1]}}, "a share stands twice; give each once"),
+        (measured(held_out=30), "held_out and on_held_out stand together or not at all"),
+        (measured(on_held_out=["tic.exact"]), "held_out and on_held_out stand together or not"),
+        (measured(held_out=30, on_held_out=["nope"]), "measure: found 'nope', expected one of"),
+        (
+            measured(
+                names=["tic.exact", "tic.exact:held-out"], held_out=3, on_held_out=["tic.exact"]
+            ),
+            "a measure stands twice",
+        ),
+        (
+            {"report": {"main": "norms.distance"}},
+            "main: 'norms.distance' is no predicted gap among",
+        ),
+        ({"report": {"main": "tic.kernel"}}, "main: 'tic.kernel' is no predicted gap among"),
+        (
+            {"report": {"development": ["a"]}},
+            "report.development = .*Input should be 'checkerboard'",
+        ),
+        ({"report": {"development": "checkerboard"}}, "one setting cannot be split; drop it"),
     ],
 )
 def test_what_cannot_be_a_study(sections: dict[str, Any], message: str) -> None:
@@ -115,6 +147,24 @@ def test_quantiles_of_a_range() -> None:
     assert [linear.at(q) for q in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]
     log = spec.Range(low=0.01, high=1.0, scale="log")
     assert log.at(0.5) == pytest.approx(0.1, rel=1e-15)
+
+
+def test_a_checkerboard_of_settings() -> None:
+    """Neighbours along every axis stand on different sides."""
+    study = parse(
+        architectures=[tiny.net(), tiny.net(label="other")],
+        grid={"n_train": [30, 60, 90], "label_noise": [0.0, 0.2]},
+        report={"development": "checkerboard"},
+    )
+    board = {
+        (a, n, noise): study.is_development(label, size, share)
+        for a, label in enumerate(["net", "other"])
+        for n, size in enumerate([30, 60, 90])
+        for noise, share in enumerate([0.0, 0.2])
+    }
+    assert all(chosen is (sum(place) % 2 == 0) for place, chosen in board.items())
+    assert sum(board.values()) == 6
+    assert not parse().is_development("net", 60, 0.0)
 
 
 def test_shipped_studies_hold() -> None:

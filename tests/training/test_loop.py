@@ -14,8 +14,9 @@ from gentheory import losses, models
 from gentheory.data.split import Split
 from gentheory.params import flatten, load_flat
 from gentheory.seeds import generator
-from gentheory.training.loop import DIVERGED_ABOVE, Plan, Trained, train
+from gentheory.training.loop import Plan, Trained, train
 from gentheory.training.optim import SGD
+from gentheory.training.stack import DIVERGED_ABOVE
 
 N, BATCH = 22, 8  # the third batch of an epoch has 6 examples
 NET = CASES["mlp"].module
