@@ -18,6 +18,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
+from gentheory.trajectory import NAMES, Trajectory
 
 FORMAT = 1
 
@@ -32,7 +33,7 @@ class Checkpoint:
     steps: int | None = None
     training_time: float | None = None
     """T: learning rate / (1 - momentum) summed over the steps."""
-    mean_residuals: Float[Tensor, "N C"] | None = None
+    trajectory: Trajectory | None = None
     """Outputs' gradients on the training examples, averaged over training; None if not kept."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Specification of model, data and training, as the study wrote it."""
@@ -52,12 +53,12 @@ def save(
     *,
     layout: Layout,
     records: Sequence[Mapping[str, Any]],
-    mean_residuals: Float[Tensor, "M N C"] | None = None,
+    trajectory: Trajectory | None = None,
 ) -> None:
     """Write a stack of M models of one architecture to one safetensors file.
 
     Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
-    `weight_decay`, `steps` and `training_time`; more is kept as it is. `mean_residuals` are
+    `weight_decay`, `steps` and `training_time`; more is kept as it is. `trajectory` are
     those that training kept, if it did.
     """
     header = {
@@ -67,8 +68,9 @@ def save(
         "models": list(records),
     }
     tensors = {"theta": theta.contiguous(), "initial": initial.contiguous()}
-    if mean_residuals is not None:
-        tensors["mean_residuals"] = mean_residuals.contiguous()
+    if trajectory is not None:
+        kept = trajectory.tensors().items()
+        tensors |= {f"trajectory.{name}": tensor.contiguous() for name, tensor in kept}
     save_file(tensors, path, metadata={"gentheory": json.dumps(header, allow_nan=False)})
 
 
@@ -98,7 +100,7 @@ def load(
         dtype=dtype or theta.dtype,
     )
     # They belong to the training examples: other data have none.
-    kept = tensors.get("mean_residuals") if data is None else None
+    kept = _trajectory(tensors) if data is None else None
     return Checkpoint(
         risk,
         tensors["initial"].to(risk.theta),
@@ -108,6 +110,12 @@ def load(
         record,
         None if data is None else record["data"].get("n_train"),
     )
+
+
+def _trajectory(tensors: Mapping[str, Tensor]) -> Trajectory | None:
+    kept = {name: tensors.get(f"trajectory.{name}") for name in NAMES}
+    found = [tensor for tensor in kept.values() if tensor is not None]
+    return Trajectory(*found) if len(found) == len(kept) else None
 
 
 def load_weights(module: nn.Module, path: Path | str) -> nn.Module:

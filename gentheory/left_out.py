@@ -4,6 +4,7 @@ With A_i = J_i (G + λ)⁻¹ J_iᵀ / N they are f_i + (I − A_i Λ_i)⁻¹ A_i
 and the gradient of the loss in the outputs: exact for ridge regression (Rad & Maleki 2020).
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,12 +12,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature.moments import eigenbases, jacobians
+from gentheory.curvature.moments import check_size, eigenbases, jacobian, jacobians
 from gentheory.errors import InputError
 from gentheory.examples import Examples
 from gentheory.factors.sample_space import SampleSpace
+from gentheory.middles import roots
 from gentheory.modes import OutputModes
 from gentheory.risk import EmpiricalRisk
+from gentheory.trajectory import Trajectory
 
 MAX_SIZE = 6000
 """Largest matrix that is decomposed: 6 of it take 1.7 GiB."""
@@ -48,7 +51,7 @@ def sample_space(risk: EmpiricalRisk, *, max_size: int, place: str) -> SampleSpa
 
 def _by_parameters(risk: EmpiricalRisk) -> OutputModes:
     basis = eigenbases(risk, "ggn", Generator())[0]
-    modes = [jacobian.double() @ basis.vectors for jacobian, _, _ in jacobians(risk)]
+    modes = [rows.double() @ basis.vectors for rows, _, _ in jacobians(risk)]
     return OutputModes(basis.values.clamp(min=0), torch.cat(modes))
 
 
@@ -66,14 +69,111 @@ def shifts(
 def chosen_residuals(
     checkpoint: Checkpoint, examples: Examples, residuals: Literal["final", "training"]
 ) -> Float[Tensor, "N C"]:
+    """Those at the end, or the mean over training."""
     if residuals == "final":
         return examples.residuals
-    kept = checkpoint.mean_residuals
-    if kept is None or kept.shape != examples.residuals.shape:
+    return kept_trajectory(checkpoint).mean_residuals.to(examples.residuals)
+
+
+def kept_trajectory(checkpoint: Checkpoint) -> Trajectory:
+    """What training kept. Raises `InputError` where it kept nothing for these examples."""
+    kept, risk = checkpoint.trajectory, checkpoint.risk
+    shape = (risk.num_examples, risk.num_outputs)
+    if kept is None or kept.residuals.shape[-2:] != shape or not kept.windows():
         raise InputError(
-            "tic.leave_one_out",
-            'residuals="training" on a checkpoint that kept none for these examples',
-            "the mean residuals of the same examples in the same order",
-            'train with keep_residuals, or use residuals="final"',
+            "checkpoint",
+            "no trajectory of training on these examples",
+            "one of the same examples in the same order",
+            "train with keep_trajectory, or measure tic.leave_one_out of the final residuals",
         )
-    return kept.to(examples.residuals)
+    return kept
+
+
+def spread(gaps: Float[Tensor, " N"]) -> dict[str, float]:
+    """How far a few examples carry the mean."""
+    top = gaps.sort().values[-max(1, len(gaps) // 20) :]
+    return {
+        "median": gaps.median().item(),
+        "share_of_top_5_percent": (top.sum() / gaps.sum()).item(),
+    }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Outputs with and without training on the example itself; m examples."""
+
+    targets: Tensor
+    outputs: Float[Tensor, "m C"]
+    shifts: Float[Tensor, "m C"]
+    largest_leverage: float  # of A Λ over examples and windows; below 1
+    num_windows: int
+
+
+def without_example(
+    checkpoint: Checkpoint, *, max_examples: int, max_params: int, generator: Generator
+) -> LeftOut:
+    """Outputs without an example, by the linear flow of training without it, window by window.
+
+    The parameters' displacement d_i follows d' = −(G₋ᵢ + weight decay) d + Jᵢᵀ r_i / n in
+    learning-rate time, one implicit Euler step a window with the window's mean residuals and mean
+    curvature and the Jacobians at its end, d ← (I + D (G₋ᵢ + weight decay))⁻¹ (d + D Jᵢᵀ r̄_i / n).
+    One window alone is ridge with 1 / T.
+
+    Of more than `max_examples` a random subset estimates G and is left out, one by one.
+    """
+    risk, kept = checkpoint.risk, kept_trajectory(checkpoint)
+    check_size("tic.left_out", risk.num_params, max_params)
+    chosen = torch.arange(risk.num_examples)
+    if risk.num_examples > max_examples:
+        chosen = torch.randperm(risk.num_examples, generator=generator)[:max_examples].sort().values
+    inputs, targets = (torch.cat(parts)[chosen] for parts in zip(*risk.batches(), strict=True))
+    displaced = torch.zeros(risk.num_params, len(chosen), dtype=torch.float64, device=risk.device)
+    leverage = 0.0
+    for window in kept.windows():
+        theta = window.parameters.to(risk.theta)
+        with torch.no_grad():
+            outputs = risk.outputs(theta, inputs)
+        residuals = window.residuals[chosen].double()
+        middles = risk.loss.mean_hessian(residuals, window.traces[chosen], outputs, targets)
+        rows = jacobian(risk, theta, inputs).double()
+        step = _Step(rows, middles, residuals, float(window.time), checkpoint.num_training_examples)
+        displaced, found = step.displaced(displaced, risk.weight_decay)
+        leverage = max(leverage, found)
+    with torch.no_grad():
+        outputs = risk.outputs(risk.theta, inputs).double()
+    moved = torch.einsum("ncp,pn->nc", jacobian(risk, risk.theta, inputs).double(), displaced)
+    wanted = targets.double() if targets.is_floating_point() else targets
+    return LeftOut(wanted, outputs, moved, leverage, len(kept.windows()))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One window for m examples of n."""
+
+    jacobian: Float[Tensor, "m C P"]
+    middles: Float[Tensor, "m C C"]
+    residuals: Float[Tensor, "m C"]
+    time: float
+    num_train: int
+
+    def displaced(
+        self, before: Float[Tensor, "P m"], weight_decay: float
+    ) -> tuple[Float[Tensor, "P m"], float]:
+        """The displacements after the window, and the largest leverage."""
+        j, share = self.jacobian, self.time / self.num_train
+        half = (roots(self.middles).mT @ j).flatten(0, 1)
+        matrix = self.time / len(j) * (half.T @ half)
+        matrix.diagonal().add_(1 + self.time * weight_decay)
+        factor = torch.linalg.cholesky(matrix)
+        solved = torch.cholesky_solve(j.flatten(0, 1).T, factor).T.view_as(j)  # J_i K⁻¹
+        after = torch.cholesky_solve(before, factor)
+        influence = share * j @ solved.mT
+        # K holds the example itself; Woodbury's identity in the outputs' space takes it out.
+        own = influence @ self.middles
+        eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
+        seen = torch.einsum("ncp,pn->nc", j, after)
+        driven = torch.einsum("ncd,nd->nc", influence, self.residuals)
+        left = torch.linalg.solve(eye - own, seen + driven)
+        forces = self.residuals + torch.einsum("ncd,nd->nc", self.middles, left)
+        after = after + share * torch.einsum("ncp,nc->pn", solved, forces)
+        return after, float(torch.linalg.eigvals(own).abs().max())

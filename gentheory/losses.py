@@ -39,6 +39,24 @@ class Loss:
 
         return torch.func.vmap(torch.func.hessian(one))(outputs, targets)
 
+    def hessian_trace(self, outputs: Float[Tensor, "B C"], targets: Tensor) -> Float[Tensor, " B"]:
+        """tr Λ_i."""
+        return self.hessian(outputs, targets).diagonal(dim1=1, dim2=2).sum(1)
+
+    def mean_hessian(
+        self,
+        residuals: Float[Tensor, "B C"],
+        traces: Float[Tensor, " B"],
+        outputs: Float[Tensor, "B C"],
+        targets: Tensor,
+    ) -> Float[Tensor, "B C C"]:
+        """About the mean of Λ_i over a time, of which r_i and tr Λ_i are known on average.
+
+        `outputs` are those at the end of that time. Λ_i there, with the mean trace.
+        """
+        last = self.hessian(outputs, targets).double()
+        return last * _share(traces, last)
+
     def check(self, targets: Tensor, num_outputs: int, *, start: int = 0) -> None:
         """Raise `InputError` for a target that this loss cannot take; `start` counts from there.
 
@@ -82,6 +100,25 @@ class _CrossEntropy(Loss):
         mass = one_hot(targets, outputs.double()).sum(-1)[:, None, None]
         return mass * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
 
+    def hessian_trace(self, outputs: Float[Tensor, "B C"], targets: Tensor) -> Float[Tensor, " B"]:
+        p = outputs.double().softmax(-1)
+        return one_hot(targets, p).sum(-1) * (1 - p.square().sum(-1))
+
+    def mean_hessian(
+        self,
+        residuals: Float[Tensor, "B C"],
+        traces: Float[Tensor, " B"],
+        outputs: Float[Tensor, "B C"],
+        targets: Tensor,
+    ) -> Float[Tensor, "B C C"]:
+        """Λ_i at the mean probabilities, r̄ + y, with the mean trace: averages of the same time."""
+        wanted = one_hot(targets, residuals.double())
+        p = (residuals + wanted).clamp(min=0)  # below only by rounding
+        mass = wanted.sum(-1)[:, None, None]
+        p = p / p.sum(-1, keepdim=True)
+        middle = mass * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
+        return middle * _share(traces, middle)
+
     def fisher(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C C"]:
         # Summed over the classes one by one: another route than `hessian`, which it must equal.
         p = outputs.double().softmax(-1)
@@ -111,6 +148,13 @@ class _MeanSquaredError(Loss):
     def sample(self, outputs: Float[Tensor, "B C"], generator: Generator) -> Tensor:
         noise = torch.empty_like(outputs).normal_(generator=generator)
         return outputs + (outputs.shape[1] / 2) ** 0.5 * noise
+
+
+def _share(traces: Float[Tensor, " B"], middle: Float[Tensor, "B C C"]) -> Float[Tensor, "B 1 1"]:
+    """By which the matrices get these traces; never above 1, for spread only lowers a trace."""
+    own = middle.diagonal(dim1=1, dim2=2).sum(1)
+    share = torch.where(own > 0, traces.double() / own, 0.0)
+    return share.clamp(0, 1)[:, None, None]
 
 
 def one_hot(targets: Tensor, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

@@ -258,11 +258,11 @@ def test_weights_of_another_architecture_change_nothing(
     assert torch.equal(flatten(target), before)
 
 
-def test_mean_residuals_belong_to_the_training_data(tmp_path: Path):
+def test_trajectory_belong_to_the_training_data(tmp_path: Path):
     path = tmp_path / "stack.safetensors"
     kept = torch.randn(2, 40, 10, generator=torch.Generator().manual_seed(1))
     layout, records = Layout.of(module()), [record(), record()]
-    save(path, *stack(), layout=layout, records=records, mean_residuals=kept)
-    assert torch.equal(load(path, 1).mean_residuals, kept[1].double())
+    save(path, *stack(), layout=layout, records=records, trajectory=kept)
+    assert torch.equal(load(path, 1).trajectory, kept[1].double())
     train = Recipe(**DATA).train()
-    assert load(path, 1, data=(train.inputs, train.targets)).mean_residuals is None
+    assert load(path, 1, data=(train.inputs, train.targets)).trajectory is None

@@ -17,7 +17,7 @@ from gentheory.axes import AXES
 PACKAGE = Path(gentheory.__file__).parent
 FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "estimate", "seeds", "axes", "params"),
+    ("errors", "estimate", "seeds", "axes", "params", "trajectory"),
     ("linalg", "models", "data", "stats", "losses"),
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),

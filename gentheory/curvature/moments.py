@@ -99,18 +99,18 @@ def dense_moments(
     mean = torch.zeros(risk.num_params, dtype=torch.float64, device=risk.device)
     curved, covariances = ([mean.new_zeros(p, p) for p in sizes] for _ in range(2))
     middle = None if curvature == "hessian" else middle_of(risk, curvature, generator)
-    for jacobian, outputs, batch in jacobians(risk):
-        jacobian = jacobian.double()
+    for rows, outputs, batch in jacobians(risk):
+        rows = rows.double()
         residuals = risk.loss.gradient(outputs, batch[1]).double()
-        gradients = torch.einsum("bc,bcp->bp", residuals, jacobian)
+        gradients = torch.einsum("bc,bcp->bp", residuals, rows)
         mean += gradients.sum(0)
         weights = None if middle is None else middle(outputs, batch).double()
         for block, h, c in zip(blocks, curved, covariances, strict=True):
             own = gradients[:, block]
             c.addmm_(own.T, own)
             if weights is not None:
-                rows = jacobian[:, :, block]
-                h.addmm_((weights @ rows).flatten(0, 1).T, rows.flatten(0, 1))
+                inner = rows[:, :, block]
+                h.addmm_((weights @ inner).flatten(0, 1).T, inner.flatten(0, 1))
     if middle is None:
         curved = [_hessian_block(risk, block) for block in blocks]
     count = risk.num_examples
@@ -138,11 +138,6 @@ def jacobians(
     risk: EmpiricalRisk,
 ) -> Iterator[tuple[Float[Tensor, "B C P"], Float[Tensor, "B C"], Batch]]:
     """Per-example Jacobians of the outputs, in chunks that fit a fixed amount of memory."""
-
-    def one(theta: Tensor, example: Tensor) -> Tensor:
-        return risk.outputs(theta, example[None])[0]
-
-    per_example = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0))
     for inputs, targets in risk.batches():
         with torch.no_grad():
             outputs = risk.outputs(risk.theta, inputs)
@@ -150,4 +145,15 @@ def jacobians(
         chunk = max(1, _JACOBIAN_BYTES // (8 * risk.num_params * outputs.shape[1]))
         parts = (tensor.split(chunk) for tensor in (inputs, outputs, targets))
         for x, f, y in zip(*parts, strict=True):
-            yield per_example(risk.theta, x), f, (x, y)
+            yield jacobian(risk, risk.theta, x), f, (x, y)
+
+
+def jacobian(
+    risk: EmpiricalRisk, theta: Float[Tensor, " P"], inputs: Tensor
+) -> Float[Tensor, "B C P"]:
+    """Of each example's outputs, at any parameters."""
+
+    def one(theta: Tensor, example: Tensor) -> Tensor:
+        return risk.outputs(theta, example[None])[0]
+
+    return torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0))(theta, inputs)

@@ -51,7 +51,8 @@ def choices(population: Population, costs: pd.DataFrame, resampling: Resampling)
 def rivalry(population: Population, resampling: Resampling) -> pd.DataFrame:
     """Kendall's tau of each criterion less that of each rival, on the models with both numbers.
 
-    One row a setting, predictor and rival: `count`, and `difference` with `.low` and `.high`.
+    One row a setting, predictor and rival: `count`, `note` ("no number" or ""), and `difference`
+    with `.low` and `.high`.
     Rows of the setting `Population.overall` are means over the settings that the findings are
     about, with `settings`, how many they are, and `ahead` and `behind`, in how many of them the
     paired interval excludes 0 on that side.
@@ -71,7 +72,7 @@ _CHOICES = [
     *("regret", "regret.low", "regret.high"),
 ]
 _RIVALRY = [
-    *("setting", "predictor", "rival", "count"),
+    *("setting", "predictor", "rival", "kind", "count", "note"),
     *("difference", "difference.low", "difference.high", "settings", "ahead", "behind"),
 ]
 _Samples = tuple[float, NDArray[np.float64]]
@@ -161,19 +162,22 @@ def _paired(
     tested: list[_Samples] = []
     for group in fields:
         kept = group.known(name, rival)
-        row = {"setting": group.setting, "predictor": name, "rival": rival}
+        row = {"setting": group.setting, "predictor": name, "rival": rival, "kind": kind(name)}
         samples = _difference(group, name, rival, kept) if kept.any() else None
         if samples is not None and group.setting in population.tested:
             tested.append(samples)
         found = None if samples is None else _mean([samples])
         columns = interval_columns("difference", found)
-        rows.append({**row, "count": int(kept.sum()), **columns})
+        note = "" if found else "no number"
+        rows.append({**row, "count": int(kept.sum()), "note": note, **columns})
     inner = [row for row in rows if row["setting"] in population.tested]
     overall = {
         "setting": population.overall,
         "predictor": name,
         "rival": rival,
+        "kind": kind(name),
         "count": sum(row["count"] for row in inner),
+        "note": "" if tested else "no number",
         **interval_columns("difference", _mean(tested)),
         "settings": len(tested),
         "ahead": sum(row["difference.low"] > 0 for row in inner),

@@ -86,6 +86,22 @@ def criterion_grids(analysis: Analysis, *, development: bool = False) -> list[Gr
     return [_matrix(labels, analysis.criteria, name, *words) for words in _LOSS]
 
 
+def rival_grids(analysis: Analysis, *, development: bool = False) -> list[Grid]:
+    """Each criterion beside each rival, in pairs on the same models."""
+    labels, name = _columns(analysis, development), _named("rival", development)
+    grids: list[Grid] = []
+    for place, rival in enumerate(analysis.population.rivals):
+        table = analysis.rivalry.loc[analysis.rivalry["rival"] == rival]
+        caption = (
+            f"Kendall's τ with the test loss less that of {rival}, on the same models; bold where "
+            "the paired interval excludes 0."
+        )
+        caption += "" if development else " First the mean over settings."
+        words = ("difference", f"Lead over {rival}", caption)
+        grids.append(_matrix(labels, table, f"{name}-{place}", *words))
+    return grids
+
+
 def size_grid(analysis: Analysis, *, development: bool = False) -> Grid | None:
     """Median predicted gap over median measured gap; none where no gap is predicted."""
     if analysis.sizes.empty:
@@ -215,7 +231,8 @@ def _number(row: Row, column: str, models: int) -> Cell:
     detail = [bounds(row, column, write)]
     if row["count"] != models:
         detail.append(f"{row['count']} models")
-    strong = column == "lead" and (row["lead.low"] > 0 or row["lead.high"] < 0)
+    paired = column in ("lead", "difference")
+    strong = paired and (row[f"{column}.low"] > 0 or row[f"{column}.high"] < 0)
     shade = 0.0 if column == "ratio" else max(-1.0, min(1.0, row[column]))
     return Cell(write(row[column]), tuple(filter(None, detail)), round(shade, 3), strong)
 

@@ -20,6 +20,7 @@ from gentheory.report.grids import (
     choice_grid,
     correlation_grids,
     criterion_grids,
+    rival_grids,
     setting_grid,
     size_grid,
     word_grid,
@@ -81,7 +82,7 @@ def render_page(
         settings=setting_grid(analysis),
         choice=choice_grid(analysis),
         gap_grids=correlation_grids(analysis),
-        loss_grids=criterion_grids(analysis),
+        loss_grids=[*criterion_grids(analysis), *rival_grids(analysis)],
         size=size_grid(analysis),
         folded=len(analysis.population.settings) > MANY_SETTINGS,
         development=_development(analysis, drawn),
@@ -102,6 +103,7 @@ def _development(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | N
         "grids": [
             *correlation_grids(analysis, development=True),
             *criterion_grids(analysis, development=True),
+            *rival_grids(analysis, development=True),
             *filter(None, [size_grid(analysis, development=True)]),
         ],
     }

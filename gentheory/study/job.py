@@ -52,7 +52,7 @@ class Job:
             learning_rate=self.plan.learning_rate.repeat(times),
             momentum=self.plan.momentum.repeat(times),
             weight_decay=self.plan.weight_decay.repeat(times),
-            keep_residuals=False,
+            keep_trajectory=False,
         )
         initial = self.initial.repeat(times, 1)
         return replace(self, initial=initial, plan=plan, order_seeds=self.order_seeds * times)
@@ -101,5 +101,5 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         column("weight_decay"),
         shared["schedule"],
         shared["stop_at_loss"],
-        shared["keep_residuals"],
+        shared["keep_trajectory"],
     )

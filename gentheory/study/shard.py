@@ -105,25 +105,17 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         job.initial,
         layout=Layout.of(job.module),
         records=records,
-        mean_residuals=trained.mean_residuals,
+        trajectory=trained.trajectory,
     )
-    measures = MeasuresSection(**shard.measures)
-    held_out = recipe.held_out(measures.held_out) if measures.held_out else None
     costs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for m, point in enumerate(points):
-        report({"trained": 1.0, "measured": m})
-        found = {rival.name: rival.estimates[m] for rival in rivals}
-        took = {"training": seconds, **{rival.name: rival.seconds for rival in rivals}}
-        if trained.outcomes[m] == "diverged":
-            found |= dict.fromkeys(measures.rows(), _DIVERGED)
-        else:
-            subject = _checkpoint(job, trained, records[m], m, measures.dtype)
-            for results in _measured(subject, point, measures, held_out):
-                found |= results
-                took |= results.seconds
+    measured = _measured(job, shard, trained, records)
+    for m, (point, (found, took)) in enumerate(zip(points, measured, strict=True), 1):
+        found = {rival.name: rival.estimates[m - 1] for rival in rivals} | found
+        took = {"training": seconds, **{rival.name: rival.seconds for rival in rivals}} | took
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
+        report({"trained": 1.0, "measured": m})
     write_table(folder / "models.parquet", _model_rows(shard, trained, figures), _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
@@ -157,7 +149,7 @@ def _checkpoint(
         theta=trained.theta[m],
         dtype=getattr(torch, dtype),
     )
-    kept = trained.mean_residuals
+    kept = trained.trajectory
     return Checkpoint(
         risk,
         job.initial[m].to(risk.theta),
@@ -169,10 +161,28 @@ def _checkpoint(
 
 
 def _measured(
-    subject: Checkpoint, point: Point, measures: MeasuresSection, held_out: Split | None
+    job: Job, shard: Shard, trained: Trained, records: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Estimate], dict[str, float]]]:
+    """Each model's estimates by row, and the seconds they took."""
+    measures = MeasuresSection(**shard.measures)
+    recipe = Recipe(**shard.points[0].data)
+    held_out = recipe.held_out(measures.held_out) if measures.held_out else None
+    for m, point in enumerate(shard.points):
+        if trained.outcomes[m] == "diverged":
+            yield dict.fromkeys(measures.rows(), _DIVERGED), {}
+            continue
+        subject = _checkpoint(job, trained, records[m], m, measures.dtype)
+        results = list(_results(subject, seed_of(point.id), measures, held_out))
+        yield (
+            {name: estimate for part in results for name, estimate in part.items()},
+            {name: seconds for part in results for name, seconds in part.seconds.items()},
+        )
+
+
+def _results(
+    subject: Checkpoint, seed: int, measures: MeasuresSection, held_out: Split | None
 ) -> Iterator[Results]:
     """On the training examples and, if there are any, on the held-out ones."""
-    seed = seed_of(point.id)
     own = {name: measures.options.get(name, {}) for name in measures.names}
     yield measure(subject, own, seed=seed, options=own, strict=False)
     if held_out is None:
@@ -193,7 +203,7 @@ def _on(subject: Checkpoint, data: Split) -> Checkpoint:
         theta=risk.theta,
         dtype=risk.dtype,
     )
-    return replace(subject, risk=moved, mean_residuals=None, num_train=risk.num_examples)
+    return replace(subject, risk=moved, trajectory=None, num_train=risk.num_examples)
 
 
 def _model_rows(shard: Shard, trained: Trained, figures: Evaluation) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Settings(_Section):
     schedule: Literal["constant", "cosine"] = "constant"
     stop_at_loss: Rate | None = None
     dtype: Literal["float32", "float64"] = "float32"
-    keep_residuals: Annotated[bool, Field(strict=True)] = False
+    keep_trajectory: Annotated[bool, Field(strict=True)] = False
     """Keep the mean over training of the outputs' gradients, for `tic.leave_one_out`."""
 
 

@@ -112,5 +112,5 @@ def _chunks(
     if rows is None:
         yield from zip(inputs.split(size), targets.split(size, dim=1), strict=True)
         return
-    for own in rows.split(size, dim=1):
+    for own in rows.to(inputs.device).split(size, dim=1):
         yield inputs[own], targets.gather(1, own)

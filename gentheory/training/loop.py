@@ -12,8 +12,11 @@ from torch import Generator, Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.params import Layout
+from gentheory.training.evaluate import stacked_outputs
 from gentheory.training.optim import SGD
+from gentheory.training.recorder import Recorder
 from gentheory.training.stack import Outcome, Stack, Task
+from gentheory.trajectory import Trajectory
 
 Schedule = Literal["constant", "cosine"]
 
@@ -30,8 +33,8 @@ class Plan:
     schedule: Schedule = "constant"
     stop_at_loss: float | None = None
     """Stop a model once its training loss, taken after each epoch, is at most this."""
-    keep_residuals: bool = False
-    """Keep the mean over training of the outputs' gradients on the training examples."""
+    keep_trajectory: bool = False
+    """Keep means over windows of training, for measures of the way a model went."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,8 @@ class Trained:
     steps: Int[Tensor, " M"]
     training_time: Float[Tensor, " M"]  # Σ learning rate / (1 − momentum) over the steps
     curve: Float[Tensor, "T M"]  # training loss before the first and after each epoch; nan at end
-    mean_residuals: Float[Tensor, "M N C"] | None = None
-    """Outputs' gradients averaged over the learning-rate time, by trapezoids from epoch to epoch;
-    nan for a model that diverged in its first epoch."""
+    trajectory: Trajectory | None = None
+    """Of the stack, if it was kept; that of a diverged model may hold nan."""
 
 
 def train(
@@ -68,68 +70,67 @@ def train(
     `progress` is called after each epoch with the share of epochs done.
     """
     rows = None if rows is None else rows.to(data.inputs.device)
-    task = Task(module, loss, data, rows, plan.keep_residuals)
-    stack = Stack.start(theta, task.look(torch.arange(len(theta)), theta), plan.epochs)
+    task = Task(module, loss, data, rows)
+    stack = Stack.start(theta, task.losses(torch.arange(len(theta)), theta), plan.epochs)
+    recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
     gradient = _stacked_gradient(module, loss)
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
-    effective = plan.learning_rate.double() / (1 - plan.momentum.double())
+    effective = 1 / (1 - plan.momentum.double())
     factors = _factors(plan, plan.epochs * math.ceil(task.num_examples / plan.batch_size))
     for epoch, in_epoch in enumerate(factors.chunk(plan.epochs), 1):
         models = stack.running()
         if not len(models):
             break
         here = models.to(theta.device)
-        state = _epoch(
-            gradient,
-            optimizer.take(here),
-            (stack.theta[here], stack.buffer[here]),
-            data,
-            _shuffled(task, orders, models).split(plan.batch_size, dim=1),
-            in_epoch[:, None] * plan.learning_rate[models],
-        )
-        duration = in_epoch.sum() * effective[models]
+        order = _shuffled(task, orders, models).to(theta.device)
+        rates = in_epoch[:, None] * plan.learning_rate[models].double()
+        state = (stack.theta[here], stack.buffer[here])
+        own = optimizer.take(here)
+        for examples, rate in zip(order.split(plan.batch_size, dim=1), rates, strict=True):
+            index = task.index(here, examples)
+            inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
+            found, outputs = gradient(state[0], inputs, targets)
+            if recorder is not None:
+                duration = rate * effective[models]
+                recorder.see(epoch, here, examples, outputs, targets, duration)
+            state = own.step(*state, found, rate.to(theta)[:, None])
+        if recorder is not None:
+            recorder.end_epoch(epoch, here, state[0])
         stack.steps[models] += len(in_epoch)
-        look = task.look(models, state[0])
-        stack.advance(epoch, models, state, look, duration, plan.stop_at_loss)
+        duration = rates.sum(0) * effective[models]
+        losses = task.losses(here, state[0])
+        stack.advance(epoch, models, state, losses, duration, plan.stop_at_loss)
         if progress is not None:
             progress(epoch / plan.epochs)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
-    residuals = None if stack.path is None else stack.path.mean()
-    return Trained(stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve, residuals)
+    kept = None if recorder is None else recorder.trajectory(theta.dtype)
+    return Trained(stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve, kept)
+
+
+def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
+    outputs, _ = next(
+        stacked_outputs(task.module, theta[:1], task.data.inputs[:1], task.data.targets[:1])
+    )
+    return Recorder.start(task.loss, theta, plan.epochs, (task.num_examples, outputs.shape[-1]))
 
 
 def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Tensor, "M N"]:
-    """The next epoch's order of each model's examples."""
+    """The next epoch's order of each model's own examples."""
     drawn = [torch.randperm(task.num_examples, generator=orders[m]) for m in models.tolist()]
-    return task.order(models, torch.stack(drawn))
+    return torch.stack(drawn)
 
 
-def _epoch(
-    gradient: Callable[..., Float[Tensor, "M P"]],
-    optimizer: SGD,
-    state: tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]],
-    data: Split,
-    batches: Sequence[Int[Tensor, "M _"]],  # the last one may be smaller
-    rates: Float[Tensor, "T M"],
-) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]]:
-    """(theta, buffer) after one step a batch, each model at its own rate."""
-    theta, buffer = state
-    for index, rate in zip(batches, rates.to(theta), strict=True):
-        inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
-        found = gradient(theta, inputs, targets)
-        theta, buffer = optimizer.step(theta, buffer, found, rate[:, None])
-    return theta, buffer
-
-
-def _stacked_gradient(module: nn.Module, loss: Loss) -> Callable[..., Float[Tensor, "M P"]]:
-    """(theta [M, P], inputs [M, B, ...], targets [M, B]) -> gradients of the mean losses."""
+def _stacked_gradient(
+    module: nn.Module, loss: Loss
+) -> Callable[..., tuple[Float[Tensor, "M P"], Float[Tensor, "M B C"]]]:
+    """(theta [M, P], inputs [M, B, ...], targets [M, B]) -> gradients of mean losses, outputs."""
     layout = Layout.of(module)
 
-    def mean_loss(theta: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def mean_loss(theta: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         outputs = torch.func.functional_call(module, layout.unflatten(theta), (inputs,))
-        return loss.values(outputs, targets).mean()
+        return loss.values(outputs, targets).mean(), outputs
 
-    return torch.func.vmap(torch.func.grad(mean_loss))
+    return torch.func.vmap(torch.func.grad(mean_loss, has_aux=True))
 
 
 def _factors(plan: Plan, total: int) -> Float[Tensor, " T"]:

@@ -9,20 +9,12 @@ from torch import Tensor, nn
 
 from gentheory.data.split import Split
 from gentheory.losses import Loss
-from gentheory.training.evaluate import per_example, stacked_outputs
+from gentheory.training.evaluate import example_losses
 
 Outcome = Literal["finished", "target", "diverged"]
 
 DIVERGED_ABOVE = 100.0
 """A training loss this many times the first one, or not finite, counts as diverged."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one forward pass says of the models of a stack, each on its own examples."""
-
-    losses: Float[Tensor, " M"]  # means, on the CPU
-    residuals: Float[Tensor, "M N C"] | None
 
 
 @dataclass(frozen=True)
@@ -33,31 +25,22 @@ class Task:
     loss: Loss
     data: Split
     rows: Int[Tensor, "M N"] | None
-    keep_residuals: bool
 
     @property
     def num_examples(self) -> int:
         """Of each model."""
         return len(self.data) if self.rows is None else self.rows.shape[1]
 
-    def order(self, models: Tensor, shuffled: Int[Tensor, "M N"]) -> Int[Tensor, "M N"]:
-        """Indices into the data, of shuffled indices into these models' own examples."""
-        shuffled = shuffled.to(self.data.inputs.device)
-        return shuffled if self.rows is None else self.rows[models].gather(1, shuffled)
+    def index(self, models: Tensor, examples: Int[Tensor, "M B"]) -> Int[Tensor, "M B"]:
+        """Indices into the data, of indices into these models' own examples."""
+        return examples if self.rows is None else self.rows[models].gather(1, examples)
 
-    def look(self, models: Tensor, theta: Float[Tensor, "M P"]) -> Look:
-        """Mean losses of these models and, if they are kept, their residuals."""
+    def losses(self, models: Tensor, theta: Float[Tensor, "M P"]) -> Float[Tensor, " M"]:
+        """Mean losses of these models, each on its own examples; on the CPU."""
         rows = None if self.rows is None else self.rows[models]
-        losses: list[Tensor] = []
-        residuals: list[Tensor] = []
         data = (self.data.inputs, self.data.targets)
-        for outputs, targets in stacked_outputs(self.module, theta, *data, rows):
-            losses.append(per_example(self.loss.values, outputs, targets).double())
-            if self.keep_residuals:
-                residuals.append(per_example(self.loss.gradient, outputs, targets))
-        return Look(
-            torch.cat(losses, dim=1).mean(1).cpu(), torch.cat(residuals, 1) if residuals else None
-        )
+        losses, _ = example_losses(self.module, self.loss, theta, *data, rows)
+        return losses.mean(1).cpu()
 
 
 @dataclass
@@ -71,14 +54,15 @@ class Stack:
     steps: Int[Tensor, " M"]
     time: Float[Tensor, " M"]
     curve: Float[Tensor, "T M"]
-    path: "ResidualPath | None"
 
     @classmethod
-    def start(cls, theta: Float[Tensor, "M P"], look: Look, epochs: int) -> "Stack":
+    def start(
+        cls, theta: Float[Tensor, "M P"], losses: Float[Tensor, " M"], epochs: int
+    ) -> "Stack":
         """Before the first step."""
         count = len(theta)
         curve = torch.full((epochs + 1, count), torch.nan, dtype=torch.float64)
-        curve[0] = look.losses
+        curve[0] = losses
         return cls(
             theta,
             torch.zeros_like(theta),
@@ -86,7 +70,6 @@ class Stack:
             torch.zeros(count, dtype=torch.int64),
             torch.zeros(count, dtype=torch.float64),
             curve,
-            None if look.residuals is None else ResidualPath.start(look.residuals),
         )
 
     def running(self) -> Int[Tensor, " M"]:
@@ -99,12 +82,12 @@ class Stack:
         epoch: int,
         models: Int[Tensor, " M"],
         state: tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]],
-        look: Look,
+        losses: Float[Tensor, " M"],
         duration: Float[Tensor, " M"],
         target: float | None,
     ) -> None:
         """Take these models to the state after an epoch, but for those that diverged in it."""
-        losses, (theta, buffer) = look.losses, state
+        theta, buffer = state
         good = losses.isfinite() & (losses <= DIVERGED_ABOVE * self.curve[0, models])
         good &= theta.isfinite().all(1).cpu()
         self.time[models] += duration
@@ -113,37 +96,8 @@ class Stack:
         here = models.to(theta.device)[kept]
         self.theta = self.theta.index_copy(0, here, theta[kept])
         self.buffer = self.buffer.index_copy(0, here, buffer[kept])
-        if self.path is not None and look.residuals is not None:
-            self.path.extend(here, look.residuals[kept], duration[good])
         for m, fine, loss in zip(models.tolist(), good.tolist(), losses.tolist(), strict=True):
             self.outcomes[m] = _outcome(fine, loss, target)
-
-
-@dataclass
-class ResidualPath:
-    """The integral of a stack's residuals over its learning-rate time, as training goes on."""
-
-    last: Float[Tensor, "M N C"]
-    integral: Float[Tensor, "M N C"]
-    time: Float[Tensor, " M"]
-
-    @classmethod
-    def start(cls, residuals: Float[Tensor, "M N C"]) -> "ResidualPath":
-        """Before the first step."""
-        return cls(residuals, torch.zeros_like(residuals), residuals.new_zeros(len(residuals)))
-
-    def extend(
-        self, models: Tensor, residuals: Float[Tensor, "M N C"], duration: Float[Tensor, " M"]
-    ) -> None:
-        """Go on to these residuals of these models, which took them this long; by trapezoids."""
-        duration = duration.to(self.time)
-        self.integral[models] += 0.5 * duration[:, None, None] * (self.last[models] + residuals)
-        self.last[models] = residuals
-        self.time[models] += duration
-
-    def mean(self) -> Float[Tensor, "M N C"]:
-        """Over the time so far; nan for a model that has none."""
-        return self.integral / self.time[:, None, None]
 
 
 def _outcome(fine: bool, loss: float, target: float | None) -> Outcome | None:

@@ -106,7 +106,7 @@ def test_training_damping_and_training_residuals():
     case = CASES["mlp"]
     risk = case.risk()
     kept = torch.linspace(-1, 1, 3 * risk.num_examples, dtype=torch.float64).view(-1, 3)
-    subject = Checkpoint(risk, training_time=12.5, mean_residuals=kept)
+    subject = Checkpoint(risk, training_time=12.5, trajectory=kept)
     found = one("tic.leave_one_out", subject, damping="training", residuals="training")
     assert found.stats["absolute_damping"] == pytest.approx(1 / 12.5)
     plain = one("tic.leave_one_out", risk, absolute_damping=1 / 12.5)

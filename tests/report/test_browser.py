@@ -42,9 +42,7 @@ def test_the_page_in_a_window(browser, study, tmp_path, width, scheme):
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(widths) == 3
     assert all(natural > 0 for natural in widths)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    cards = "[...document.querySelectorAll('.card')]"
-    assert page.evaluate(f"{cards}.every(card => card.scrollWidth <= card.clientWidth)")
+    fits(page)
     for sentence in report.findings:
         item = page.get_by_role("listitem").filter(has_text=sentence)
         assert item.count() == 1
@@ -66,3 +64,25 @@ def brightness(colour):
     """Mean of the channels in "rgb(1, 2, 3)"."""
     channels = colour.removeprefix("rgb(").removesuffix(")").split(",")
     return sum(map(float, channels)) / 3
+
+
+def test_many_settings_in_a_wide_and_a_narrow_window(browser, many, tmp_path):
+    report = write_report(many, tmp_path, num_resamples=50)
+    for width in (1280, 400):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(report.path.as_uri(), wait_until="load")
+        fits(page)
+        for summary in page.locator("summary").all():
+            summary.click()
+        assert page.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
+        fits(page)
+        assert page.locator("#rival-0-difference td").first.is_visible()
+        small = page.evaluate("[...document.images].map(i => i.clientWidth / i.naturalWidth)")
+        assert min(small) > 0.85
+        page.close()
+
+
+def fits(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cards = "[...document.querySelectorAll('.card')]"
+    assert page.evaluate(f"{cards}.every(card => card.scrollWidth <= card.clientWidth)")

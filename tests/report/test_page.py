@@ -210,6 +210,13 @@ def test_many_settings_are_heat_maps_and_folded_tables(many, tmp_path):
     assert choice["validation:0.1"]["settings"] == 5
 
 
+def test_every_rival_has_a_table_of_pairs(many, tmp_path):
+    text = write_report(many, tmp_path, **FAST).path.read_text("utf-8")
+    assert text.count('id="rival-0-difference"') == 1
+    assert text.count('id="development-rival-0-difference"') == 1
+    assert "Lead over validation:0.1" in text
+
+
 def test_tables_of_development_stand_in_their_own_part(many, tmp_path):
     text = write_report(many, tmp_path, **FAST).path.read_text("utf-8")
     before, after = text.split('<h2 id="development">')

@@ -274,10 +274,10 @@ class Tied(nn.Module):
         return self.last(self.second(self.first(x.flatten(1)).tanh()).tanh())
 
 
-def test_mean_residuals_against_a_record_of_the_way():
+def test_trajectory_against_a_record_of_the_way():
     """Trapezoids over the learning-rate time, from the parameters after each epoch."""
     rates, theta = [0.05, 0.2, 1e8], starts(3)
-    kept = run(theta, plan(rates, keep_residuals=True)).mean_residuals
+    kept = run(theta, plan(rates, keep_trajectory=True)).trajectory
     assert kept is not None
     x, y = split().inputs.double(), split().targets
     for m in range(2):
@@ -296,4 +296,4 @@ def test_mean_residuals_against_a_record_of_the_way():
         wanted = (path[:-1] + path[1:]).mean(0) / 2
         torch.testing.assert_close(kept[m], wanted, rtol=0, atol=1e-10)
     assert kept[2].isnan().all()  # diverged in its first epoch
-    assert run(theta, plan(rates)).mean_residuals is None
+    assert run(theta, plan(rates)).trajectory is None

@@ -22,7 +22,7 @@ NET = CASES["mlp"].module
 CE = losses.cross_entropy
 ROWS = torch.stack([torch.randperm(N, generator=generator("rows", m))[:14] for m in range(3)])
 RATES = torch.tensor([0.3, 0.05, 0.1], dtype=torch.float64)
-PLAN = Plan(6, 4, RATES, torch.tensor([0.0, 0.9, 0.5]), torch.full((3,), 1e-2), keep_residuals=True)
+PLAN = Plan(6, 4, RATES, torch.tensor([0.0, 0.9, 0.5]), torch.full((3,), 1e-2), keep_trajectory=True)
 
 
 def split() -> Split:
@@ -65,9 +65,9 @@ def test_a_model_with_rows_is_the_model_trained_alone_on_them(target: float | No
         assert single.steps == together.steps[m]
         assert relative_error(together.theta[m], single.theta[0]) < 1e-12
         assert torch.allclose(together.curve[:, m], single.curve[:, 0], rtol=1e-12, equal_nan=True)
-        assert together.mean_residuals is not None
-        assert single.mean_residuals is not None
-        assert relative_error(together.mean_residuals[m], single.mean_residuals[0]) < 1e-12
+        assert together.trajectory is not None
+        assert single.trajectory is not None
+        assert relative_error(together.trajectory[m], single.trajectory[0]) < 1e-12
 
 
 def test_what_is_held_out_never_enters_the_training():
@@ -80,9 +80,9 @@ def test_what_is_held_out_never_enters_the_training():
         healthy = run(data)
         assert torch.equal(sick.theta[m], healthy.theta[m])
         assert torch.equal(sick.curve[:, m], healthy.curve[:, m])
-        assert sick.mean_residuals is not None
-        assert healthy.mean_residuals is not None
-        assert torch.equal(sick.mean_residuals[m], healthy.mean_residuals[m])
+        assert sick.trajectory is not None
+        assert healthy.trajectory is not None
+        assert torch.equal(sick.trajectory[m], healthy.trajectory[m])
 
 
 def test_all_rows_in_order_change_nothing():
@@ -111,7 +111,7 @@ def test_losses_and_residuals_come_from_one_forward_pass():
     calls: list[int] = []
     net = CASES["mlp"].module
     handle = net.register_forward_hook(lambda *_: calls.append(1))
-    look = Task(net, CE, split(), None, keep_residuals=True).look(torch.arange(3), starts())
+    look = Task(net, CE, split(), None, keep_trajectory=True).look(torch.arange(3), starts())
     handle.remove()
     assert len(calls) == 1
     assert look.residuals is not None

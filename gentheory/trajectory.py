@@ -1,0 +1,54 @@
+"""What training may keep of its way: means over a few windows of it, each twice as long."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Windows of training in their order, for one model or with a leading axis for M of them.
+
+    Time is learning rate / (1 - momentum) summed over the steps; it weights the means. What the
+    outputs were is seen at each step on its batch, before the step. A window that training did
+    not reach has no time, and nan for means.
+    """
+
+    time: Float[Tensor, "*M W"]
+    residuals: Float[Tensor, "*M W N C"]
+    """Mean gradients of the examples' losses in the outputs."""
+    traces: Float[Tensor, "*M W N"]
+    """Mean traces of the losses' Hessians in the outputs."""
+    parameters: Float[Tensor, "*M W P"]
+    """At the window's end; those of the last window are the trained ones."""
+
+    def __getitem__(self, index: int) -> "Trajectory":
+        """One model of a stack, or one window of a model."""
+        return Trajectory(*(tensor[index] for tensor in self.tensors().values()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names of the fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to(self, like: Tensor) -> "Trajectory":
+        """On the device and in the dtype of another tensor."""
+        return Trajectory(*(tensor.to(like) for tensor in self.tensors().values()))
+
+    def windows(self) -> list["Trajectory"]:
+        """Those of one model that training reached."""
+        return [self[w] for w in range(len(self.time)) if self.time[w] > 0]
+
+    @property
+    def mean_residuals(self) -> Float[Tensor, "N C"]:
+        """Over the whole of one model's training."""
+        reached = self.windows()
+        time = sum((window.time for window in reached), torch.zeros_like(self.time[0]))
+        return sum(
+            (window.time / time * window.residuals for window in reached),
+            torch.zeros_like(self.residuals[0]),
+        )
+
+
+NAMES = tuple(field.name for field in fields(Trajectory))
