@@ -98,7 +98,7 @@ COMPARISONS = [
         },
         target=3.0,
         difference=difference,
-        tolerance=0.01
+        tolerance=0.01,
         flops=_flops,
         notes={
             "curvlinops": "without reorthogonalization",
