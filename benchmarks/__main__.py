@@ -1,7 +1,6 @@
 """`python -m benchmarks`: run the comparisons and write the page."""
 
 import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from benchmarks.catalogue import COMPARISONS
 from benchmarks.contest import OURS, Comparison
 from benchmarks.machine import machine
 from benchmarks.page import write_page
-from benchmarks.rows import Row, row
+from benchmarks.rows import row
 from benchmarks.worker import Settings
 from gentheory.study.provenance import cores
 
@@ -28,7 +27,7 @@ from gentheory.study.provenance import cores
 def main() -> int:
     """Run what the arguments ask for; 1 where nothing of that name is there."""
     options = _options()
-    chosen = [c for c in COMPARISONS if all(part in c.name for part in options.only)]
+    chosen = [c for c in COMPARISONS if any(part in c.name for part in options.only or [""])]
     if options.list or not chosen:
         print(*(c.name for c in COMPARISONS), sep="\n")
         return 0 if options.list else 1
@@ -41,26 +40,29 @@ def main() -> int:
             budget=options.budget,
             quick=options.quick,
         )
-        rate = _apart(worker.rate, settings)
-        rows = [_row(comparison, settings, rate) for comparison in chosen]
+        measured = [_measured(comparison, settings) for comparison in chosen]
+    rate = max(found["rate"] for found, _ in measured)
+    rows = [
+        replace(row(comparison, found, rate), **beside)
+        for comparison, (found, beside) in zip(chosen, measured, strict=True)
+    ]
     about = {**machine(settings, rate), "seconds": round(time.perf_counter() - started)}
     if not options.quick:
         print(write_page(rows, about, Path(options.out)))
-    else:
-        print(json.dumps(about))
     return 0
 
 
-def _row(comparison: Comparison, settings: Settings, rate: float) -> Row:
+def _measured(comparison: Comparison, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Times, then memory and, where the target is not reached, our profile."""
     found = _apart(worker.times, comparison.name, settings)
-    made = row(comparison, found, rate)
+    made = row(comparison, found, found["rate"])
     print(made.line(), flush=True)
     if settings.quick or OURS not in made.times:
-        return made
+        return found, {}
     names = [OURS] if made.best is None else [OURS, made.best]
     peaks = {name: _apart(worker.peak, comparison.name, name, settings) for name in names}
     profile = () if made.reached else _apart(worker.profile, comparison.name, settings)
-    return replace(made, peaks=peaks, profile=tuple(profile))
+    return found, {"peaks": peaks, "profile": tuple(profile)}
 
 
 def _apart(work: Callable[..., Any], *arguments: Any) -> Any:

@@ -27,7 +27,7 @@ class Settings:
 
 
 def times(name: str, settings: Settings) -> dict[str, Any]:
-    """Seconds of each contestant by round, failures, and how far the answers are from ours."""
+    """Seconds of each contestant by round, failures, differences to our answer, the rate."""
     comparison, work = _start(name, settings)
     jobs: dict[str, Job] = {}
     failures: dict[str, str] = {}
@@ -52,6 +52,7 @@ def times(name: str, settings: Settings) -> dict[str, Any]:
         "failures": {**failures, **found.failures},
         "differences": differences,
         "flops": comparison.flops(work) if comparison.flops else None,
+        "rate": _rate(work.device),
         "params": work.num_params,
         "examples": len(work.x),
     }
@@ -92,12 +93,10 @@ def profile(name: str, settings: Settings, count: int = 6) -> list[tuple[str, fl
     return [(key, spent[key] / total) for key in ranked]
 
 
-def rate(settings: Settings, size: int = 2048) -> float:
-    """Operations a second of a float32 matrix product, the fastest of ten."""
-    torch.set_num_threads(settings.threads)
-    device = torch.device(settings.device)
+def _rate(device: torch.device, size: int = 2048) -> float:
+    """Operations a second of a float32 matrix product, the fastest of six."""
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    seconds = [timed(lambda: a @ b, _synchronizer(device))[0] for _ in range(13)][3:]
+    seconds = [timed(lambda: a @ b, _synchronizer(device))[0] for _ in range(6)]
     return 2 * size**3 / min(seconds)
 
 
