@@ -10,4 +10,5 @@ AXES = {
     "L": "layers",
     "D": "features",
     "T": "steps or positions",
+    "G": "points of a grid",
 }

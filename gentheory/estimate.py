@@ -48,6 +48,20 @@ class Estimate:
         )
 
     @classmethod
+    def from_ratio(
+        cls, above: Float[Tensor, " K"], below: Float[Tensor, " K"], **stats: Any
+    ) -> "Estimate":
+        """Mean of `above` over mean of `below`, K independent pairs; `stderr` to first order.
+
+        >>> import torch
+        >>> Estimate.from_ratio(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])).value
+        0.5
+        """
+        ratio = float(above.double().mean() / below.double().mean())
+        mean = cls.from_samples((above - ratio * below) / below.double().mean(), **stats)
+        return cls(ratio, mean.stderr, stats=mean.stats)
+
+    @classmethod
     def missing(cls, status: Status, reason: str) -> "Estimate":
         """An estimate without a number: nan, with the status and the reason."""
         return cls(math.nan, math.nan, status=status, reason=reason)
@@ -64,6 +78,21 @@ class Estimate:
         stats = {key: _decode(value) for key, value in record.pop("stats").items()}
         warnings = tuple(record.pop("warnings"))
         return cls(**numbers, warnings=warnings, stats=stats, **record)
+
+
+@dataclass(frozen=True)
+class Density:
+    """A spectral density on a grid, smoothed by a normal kernel, with its band and its source."""
+
+    grid: Float[Tensor, " G"]
+    density: Float[Tensor, " G"]
+    """Of total mass 1 by the trapezoidal rule."""
+    band: Float[Tensor, " G"]
+    """Standard error over the probes, point by point; nan with one probe."""
+    width: float
+    """Standard deviation of the kernel."""
+    nodes: Float[Tensor, "K T"]
+    weights: Float[Tensor, "K T"]
 
 
 def _encode(value: Any) -> Any:

@@ -14,10 +14,13 @@ from torch import Generator, Tensor
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.moments import check_size, eigenbases, jacobian, jacobians
 from gentheory.errors import InputError
+from gentheory.estimate import Estimate
 from gentheory.examples import Examples
 from gentheory.factors.sample_space import SampleSpace
+from gentheory.losses import Loss
 from gentheory.middles import roots
 from gentheory.modes import OutputModes
+from gentheory.predicted import Damping, ridge_of, sizes
 from gentheory.risk import EmpiricalRisk
 from gentheory.trajectory import Trajectory
 
@@ -55,27 +58,16 @@ def _by_parameters(risk: EmpiricalRisk) -> OutputModes:
     return OutputModes(basis.values.clamp(min=0), torch.cat(modes))
 
 
-def shifts(
-    influence: Float[Tensor, "N C C"],
-    middles: Float[Tensor, "N C C"],
-    residuals: Float[Tensor, "N C"],
-) -> Float[Tensor, "N C"]:
-    """(I − A_i Λ_i)⁻¹ A_i r_i: how far the outputs move when their own example is left out."""
-    direct = torch.einsum("ncd,nd->nc", influence, residuals)
-    eye = torch.eye(influence.shape[1], dtype=influence.dtype, device=influence.device)
-    return torch.linalg.solve(eye - influence @ middles, direct)
-
-
-def chosen_residuals(
+def _chosen_residuals(
     checkpoint: Checkpoint, examples: Examples, residuals: Literal["final", "training"]
 ) -> Float[Tensor, "N C"]:
     """Those at the end, or the mean over training."""
     if residuals == "final":
         return examples.residuals
-    return kept_trajectory(checkpoint).mean_residuals.to(examples.residuals)
+    return _kept_trajectory(checkpoint).mean_residuals.to(examples.residuals)
 
 
-def kept_trajectory(checkpoint: Checkpoint) -> Trajectory:
+def _kept_trajectory(checkpoint: Checkpoint) -> Trajectory:
     """What training kept. Raises `InputError` where it kept nothing for these examples."""
     kept, risk = checkpoint.trajectory, checkpoint.risk
     shape = (risk.num_examples, risk.num_outputs)
@@ -89,15 +81,6 @@ def kept_trajectory(checkpoint: Checkpoint) -> Trajectory:
     return kept
 
 
-def spread(gaps: Float[Tensor, " N"]) -> dict[str, float]:
-    """How far a few examples carry the mean."""
-    top = gaps.sort().values[-max(1, len(gaps) // 20) :]
-    return {
-        "median": gaps.median().item(),
-        "share_of_top_5_percent": (top.sum() / gaps.sum()).item(),
-    }
-
-
 @dataclass(frozen=True)
 class LeftOut:
     """Outputs with and without training on the example itself; m examples."""
@@ -105,8 +88,61 @@ class LeftOut:
     targets: Tensor
     outputs: Float[Tensor, "m C"]
     shifts: Float[Tensor, "m C"]
-    largest_leverage: float  # of A Λ over examples and windows; below 1
-    num_windows: int
+    stats: dict[str, float]
+    """`largest_leverage`: of A Λ over examples and windows."""
+
+    def gaps(self, loss: Loss) -> Float[Tensor, " m"]:
+        """What each example's loss rises by when it is left out."""
+        before = loss.values(self.outputs, self.targets)
+        return loss.values(self.outputs + self.shifts, self.targets) - before
+
+    def estimate(self, checkpoint: Checkpoint, **stats: float | str) -> Estimate:
+        """The mean gap; `stderr` covers the draw of the m examples, without replacement."""
+        gaps, total = self.gaps(checkpoint.risk.loss), checkpoint.risk.num_examples
+        top = gaps.sort().values[-max(1, len(gaps) // 20) :]
+        unseen = 1 - len(gaps) / total
+        return Estimate(
+            gaps.mean().item(),
+            (gaps.std() * (unseen / len(gaps)) ** 0.5).item() if unseen else 0.0,
+            stats={
+                "num_left_out": len(gaps),
+                "median": gaps.median().item(),
+                "share_of_top_5_percent": (top.sum() / gaps.sum()).item(),
+                **self.stats,
+                **stats,
+                **sizes(checkpoint),
+            },
+        )
+
+
+def without_example_at_the_end(
+    checkpoint: Checkpoint,
+    *,
+    damping: Damping,
+    absolute_damping: float | None,
+    residuals: Literal["final", "training"],
+    max_size: int,
+) -> LeftOut:
+    """By the curvature at the trained parameters alone, with ridge."""
+    risk = checkpoint.risk
+    examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
+    top = modes.eigenvalues[-1].item() + risk.weight_decay
+    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
+    a = modes.influence(ridge + risk.weight_decay)
+    r = _chosen_residuals(checkpoint, examples, residuals)
+    direct = torch.einsum("ncd,nd->nc", a, r)
+    eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
+    own = a @ examples.middles
+    plain = LeftOut(examples.targets, examples.outputs, direct, {}).gaps(risk.loss)
+    stats = {
+        "damping": ridge / top,
+        "absolute_damping": ridge,
+        "plain_shift": plain.mean().item(),
+        "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
+        "largest_leverage": torch.linalg.eigvals(own).abs().max().item(),
+    }
+    shifts = torch.linalg.solve(eye - own, direct)
+    return LeftOut(examples.targets, examples.outputs, shifts, stats)
 
 
 def without_example(
@@ -121,7 +157,7 @@ def without_example(
 
     Of more than `max_examples` a random subset estimates G and is left out, one by one.
     """
-    risk, kept = checkpoint.risk, kept_trajectory(checkpoint)
+    risk, kept = checkpoint.risk, _kept_trajectory(checkpoint)
     check_size("tic.left_out", risk.num_params, max_params)
     chosen = torch.arange(risk.num_examples)
     if risk.num_examples > max_examples:
@@ -143,7 +179,8 @@ def without_example(
         outputs = risk.outputs(risk.theta, inputs).double()
     moved = torch.einsum("ncp,pn->nc", jacobian(risk, risk.theta, inputs).double(), displaced)
     wanted = targets.double() if targets.is_floating_point() else targets
-    return LeftOut(wanted, outputs, moved, leverage, len(kept.windows()))
+    stats = {"largest_leverage": leverage, "num_windows": len(kept.windows())}
+    return LeftOut(wanted, outputs, moved, stats)
 
 
 @dataclass(frozen=True)
@@ -165,15 +202,16 @@ class _Step:
         matrix = self.time / len(j) * (half.T @ half)
         matrix.diagonal().add_(1 + self.time * weight_decay)
         factor = torch.linalg.cholesky(matrix)
-        solved = torch.cholesky_solve(j.flatten(0, 1).T, factor).T.view_as(j)  # J_i K⁻¹
-        after = torch.cholesky_solve(before, factor)
-        influence = share * j @ solved.mT
+        rows = torch.linalg.solve_triangular(factor, j.flatten(0, 1).T, upper=False)
+        rows = rows.T.view_as(j)  # J_i K^-½
         # K holds the example itself; Woodbury's identity in the outputs' space takes it out.
+        influence = share * rows @ rows.mT
         own = influence @ self.middles
         eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
-        seen = torch.einsum("ncp,pn->nc", j, after)
+        seen = torch.einsum("ncp,pn->nc", j, torch.cholesky_solve(before, factor))
         driven = torch.einsum("ncd,nd->nc", influence, self.residuals)
         left = torch.linalg.solve(eye - own, seen + driven)
         forces = self.residuals + torch.einsum("ncd,nd->nc", self.middles, left)
-        after = after + share * torch.einsum("ncp,nc->pn", solved, forces)
+        driven_by = share * torch.einsum("ncp,nc->pn", j, forces)
+        after = torch.cholesky_solve(before + driven_by, factor)
         return after, float(torch.linalg.eigvals(own).abs().max())

@@ -57,6 +57,17 @@ class Loss:
         last = self.hessian(outputs, targets).double()
         return last * _share(traces, last)
 
+    def directions(
+        self, outputs: Float[Tensor, "B C"], targets: Tensor
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C C"]]:
+        """(w, d) with Λ_i = Σ_k w_ik d_ik d_ikᵀ, one term an output, where Λ_i is semidefinite.
+
+        Of a callable the columns of Λ_i's symmetric root, with weights 1.
+        """
+        values, vectors = torch.linalg.eigh(self.hessian(outputs, targets).double())
+        root = torch.einsum("bce,be,bde->bcd", vectors, values.clamp(min=0).sqrt(), vectors)
+        return torch.ones_like(values), root
+
     def check(self, targets: Tensor, num_outputs: int, *, start: int = 0) -> None:
         """Raise `InputError` for a target that this loss cannot take; `start` counts from there.
 
@@ -118,6 +129,14 @@ class _CrossEntropy(Loss):
         p = p / p.sum(-1, keepdim=True)
         middle = mass * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
         return middle * _share(traces, middle)
+
+    def directions(
+        self, outputs: Float[Tensor, "B C"], targets: Tensor
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C C"]]:
+        # The gradient for each class as the target, weighed by its probability.
+        p = outputs.double().softmax(-1)
+        mass = one_hot(targets, outputs.double()).sum(-1, keepdim=True)
+        return mass * p, p[:, None, :] - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
 
     def fisher(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C C"]:
         # Summed over the classes one by one: another route than `hessian`, which it must equal.

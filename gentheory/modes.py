@@ -72,7 +72,7 @@ class Modes:
         largest = float(self.curvature.abs().max())
         if largest == 0:
             raise InputError(
-                "curvature", "zero everywhere", "a loss that bends somewhere", "check the outputs"
+                "tic", "a curvature of zero", "a loss that bends somewhere", "check the outputs"
             )
         return largest
 

@@ -45,8 +45,8 @@ class Layout:
 
     @cached_property
     def layers(self) -> dict[str, slice]:
-        """Where in theta the parameters of each module lie that has some of its own."""
-        named = groupby(self.names, key=lambda name: name.rpartition(".")[0])
+        """Where in theta the parameters of each module lie that owns any; "." is the net itself."""
+        named = groupby(self.names, key=lambda name: name.rpartition(".")[0] or ".")
         owned = {layer: [self.slices[name] for name in names] for layer, names in named}
         return {layer: slice(s[0].start, s[-1].stop) for layer, s in owned.items()}
 

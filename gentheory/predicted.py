@@ -9,7 +9,7 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.middles import Curvature
-from gentheory.modes import Modes
+from gentheory.modes import Gap, Modes
 
 Damping: TypeAlias = float | Literal["training"]
 """Relative to the largest eigenvalue, or 1 / T with T the learning-rate time."""
@@ -24,25 +24,41 @@ def predicted_gap(
     truncated: bool,
 ) -> Estimate:
     """Σ c / (|h| + λ) / n with what there is to know about it."""
-    top = modes.largest
-    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
-    gap = modes.gap(ridge, truncated=truncated)
-    value = gap.raw_trace / checkpoint.num_training_examples
+    ridge = ridge_of(checkpoint, modes.largest, damping, absolute_damping)
+    return estimate_of(
+        checkpoint,
+        modes.gap(ridge, truncated=truncated),
+        stderr=torch.nan if curvature == "sampled_fisher" else 0.0,
+        damping=ridge / modes.largest,
+        absolute_damping=ridge,
+        negative_mass=modes.negative_mass,
+        largest_eigenvalue=modes.largest,
+        curvature=curvature,
+        gradient_norm=modes.gradient.norm().item(),
+    )
+
+
+def estimate_of(
+    checkpoint: Checkpoint,
+    gap: Gap,
+    *,
+    stderr: float,
+    warnings: tuple[str, ...] = (),
+    **stats: float | str | None,
+) -> Estimate:
+    """The raw trace over n; warns off a minimum. What is nan is not known, and left out."""
+    count = checkpoint.num_training_examples
+    value = gap.raw_trace / count
+    known = {"slope_log_damping": gap.slope / count, "effective_rank": gap.effective_rank}
     return Estimate(
         value,
-        torch.nan if curvature == "sampled_fisher" else 0.0,
-        warnings=off_stationary(gap.newton_decrement, value),
+        stderr,
+        warnings=(*_off_stationary(gap.newton_decrement, value), *warnings),
         stats={
             "raw_trace": gap.raw_trace,
-            "damping": ridge / top,
-            "absolute_damping": ridge,
-            "slope_log_damping": gap.slope / checkpoint.num_training_examples,
-            "effective_rank": gap.effective_rank,
-            "negative_mass": modes.negative_mass,
-            "largest_eigenvalue": top,
-            "curvature": curvature,
-            "gradient_norm": modes.gradient.norm().item(),
             "newton_decrement": gap.newton_decrement,
+            **{name: number for name, number in known.items() if not math.isnan(number)},
+            **stats,
             **sizes(checkpoint),
         },
     )
@@ -65,7 +81,7 @@ def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: flo
     return 1 / checkpoint.training_time
 
 
-def off_stationary(decrement: float, value: float) -> tuple[str, ...]:
+def _off_stationary(decrement: float, value: float) -> tuple[str, ...]:
     """The warning where the Newton decrement is above the predicted gap."""
     if decrement <= value:
         return ()

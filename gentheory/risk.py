@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gentheory import losses
-from gentheory.data.batches import Batch, Batches, batches
+from gentheory.data.batches import Batch, Batches, ChosenBatches, batches
 from gentheory.errors import InputError
 from gentheory.params import Layout, flatten
 
@@ -69,6 +69,7 @@ class EmpiricalRisk:
         own = flatten(self.module)
         self.theta: Tensor = own if theta is None else theta.detach().to(own, copy=True)
         self.layout.unflatten(self.theta)
+        self._batch_size = batch_size
         self._batches: Batches = batches(data, batch_size=batch_size)
         self._results: dict[Hashable, Any] = {}
 
@@ -113,6 +114,16 @@ class EmpiricalRisk:
         _ = self._checked
         for inputs, targets in self._batches:
             yield self._moved(inputs), self._moved(targets)
+
+    def restricted(self, chosen: Callable[[Tensor], Tensor]) -> "EmpiricalRisk":
+        """This risk on the examples whose targets `chosen` marks: a mean over those alone.
+
+        Shares model and data with this one. `chosen` maps targets [B, ...] to truth values [B].
+        """
+        part = copy.copy(self)
+        part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
+        part.__dict__.pop("num_examples", None)
+        return part
 
     def outputs(self, theta: Float[Tensor, " P"], inputs: Tensor) -> Float[Tensor, "B C"]:
         """The model's outputs with these parameters; differentiable and safe under vmap."""

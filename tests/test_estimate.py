@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from gentheory.estimate import Estimate
+from gentheory.seeds import generator
 
 INF, NAN = math.inf, math.nan
 
@@ -75,3 +77,14 @@ def test_json_is_strict():
 
     record = json.loads(text, parse_constant=refuse)
     assert (record["value"], record["stderr"], record["stats"]) == (None, "inf", {"deep": [None]})
+
+
+def test_ratios_of_means_give_standard_scores():
+    scores: list[float] = []
+    for seed in range(200):
+        pairs = torch.randn(200, 2, generator=generator("ratio", seed), dtype=torch.float64)
+        above, below = 3 + pairs[:, 0] + pairs[:, 1], 5 + pairs[:, 1]
+        found = Estimate.from_ratio(above, below, note="x")
+        scores.append((found.value - 3 / 5) / found.stderr)
+    assert found.stats == {"num_samples": 200, "note": "x"}
+    assert stats.kstest(scores, "norm").pvalue > 0.01

@@ -33,6 +33,7 @@ SIDEWAYS = {
     ("examples", "risk"),
     ("middles", "risk"),
     ("modes", "risk"),
+    ("left_out", "predicted"),
     ("report", "plots"),
     ("cli", "progress"),
 }

@@ -5,6 +5,7 @@ Traced once, its graph falls apart into what depends on the vector and what does
 is computed once a chunk of examples and kept, as far as memory may be used for it.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
 
 from gentheory.data.batches import Batch
 
@@ -41,7 +43,8 @@ _SMALL = 2**22
 
 def chunked(batch: Batch) -> Iterator[Batch]:
     """The batch in chunks that suit the caches."""
-    return zip(*(tensor.split(_CHUNK) for tensor in batch), strict=True)
+    count = math.ceil(len(batch[0]) / _CHUNK)  # of one size where that goes: each is traced anew
+    return zip(*(tensor.chunk(count) for tensor in batch), strict=True)
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Linearized:
     def _plain(self, v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         total = torch.zeros_like(v, dtype=torch.float64)
         for primals in self.chunks():
-            self._work += len(primals[-1]) * v.shape[1] + _OVERHEAD
+            self._work += len(primals[-1]) * v.numel() + _OVERHEAD
             for part, rows in _parts(MAX_BLOCK, v, total):
                 rows += _product_of_block(self.product, primals, part)
         return total
@@ -83,12 +86,21 @@ class Linearized:
     def _linear(self, v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         total = torch.zeros_like(v, dtype=torch.float64)
         width = MAX_BLOCK if _CHUNK * v.shape[1] <= _SMALL else 1
-        for size in {len(part) for part in v.split(width)}:
-            for linear in self._linears(v[:size]):
+        for count in {len(part) for part in v.split(width)}:
+            size = self._size(count)
+            for linear in self._linears(v.new_zeros(size, v.shape[1])):
                 for part, rows in _parts(width, v, total):
-                    if len(part) == size:
-                        rows += linear(part)
+                    if len(part) == count:
+                        rows += linear(F.pad(part, (0, 0, 0, size - count)))[:count]
         return total
+
+    def _size(self, count: int) -> int:
+        """Of the traced blocks that take `count` vectors: zeros cost less than another trace.
+
+        A solver's block shrinks by a row at a time; a single vector is worth a trace of its own.
+        """
+        known = [size for size in self._passes if count <= size <= 2 * count]
+        return 1 if count == 1 else min(known, default=count)
 
     def _linears(self, like: Float[Tensor, "K P"]) -> Iterator["_Linear"]:
         """The map of blocks of this size for each chunk: the kept ones, then the others."""

@@ -74,6 +74,36 @@ class IterableBatches:
         return (_pair(batch) for batch in self.batches)
 
 
+@dataclass(frozen=True)
+class ChosenBatches:
+    """Of other batches the examples whose targets are chosen, in batches as full as can be."""
+
+    source: Batches
+    chosen: Callable[[Tensor], Tensor]  # targets [B, ...] -> which of them, [B]
+    batch_size: int
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the source is."""
+        return self.source.in_memory
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: list[Batch] = []
+        for inputs, targets in self.source:
+            kept = self.chosen(targets)
+            held.append((inputs[kept], targets[kept]))
+            if sum(len(y) for _, y in held) >= self.batch_size:
+                yield _joined(held)
+                held = []
+        if any(len(y) for _, y in held):
+            yield _joined(held)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    inputs, targets = zip(*parts, strict=True)
+    return torch.cat(inputs), torch.cat(targets)
+
+
 def batches(data: Any, *, batch_size: int) -> Batches:
     """Tensors (x, y), a `Split`, a `Dataset`, a `DataLoader` or an iterable of batches (x, y).
 

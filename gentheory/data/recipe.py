@@ -63,7 +63,9 @@ class Recipe:
         return everything[len(everything) - count :]
 
     def _noisy(self, indices: Int[Tensor, " N"], stream: str) -> Split:
-        chosen = load(self.name, **self.options)[0].take(indices)
+        return self._mislabelled(load(self.name, **self.options)[0].take(indices), stream)
+
+    def _mislabelled(self, chosen: Split, stream: str) -> Split:
         targets = label_noise(
             chosen.targets,
             self.label_noise,
@@ -73,6 +75,13 @@ class Recipe:
         return Split(chosen.inputs, targets, chosen.num_classes, chosen.name)
 
     def test(self) -> Split:
+        """The test examples with the training data's label noise: a gap is between data alike.
+
+        `training/evaluate.py` alone may ask for them.
+        """
+        return self._mislabelled(self.clean_test(), "label noise, test")
+
+    def clean_test(self) -> Split:
         """The untouched test examples; `training/evaluate.py` alone may ask for them."""
         return load(self.name, **self.options)[1]
 

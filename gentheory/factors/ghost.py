@@ -19,7 +19,7 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
     rest = captured.rest.double().movedim(0, 1)
     total = rest @ rest.mT
     for factor in captured.factors.values():
-        total = total + _gram(factor).double()
+        total = total + factor_gram(factor).double()
     return total
 
 
@@ -41,7 +41,8 @@ def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
     return trace_h + risk.weight_decay * risk.num_params, trace_c
 
 
-def _gram(factor: Factor) -> Float[Tensor, "B K K"]:
+def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:
+    """Inner products of each example's K gradients in one parameter."""
     a, g = factor.inputs, factor.gradients
     positions, features, outputs = a.shape[2], a.shape[3], g.shape[4]
     if positions * (features + outputs) < features * outputs or positions == 1:

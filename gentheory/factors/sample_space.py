@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gentheory.examples import Examples
 from gentheory.factors.gram import gram
+from gentheory.linalg import Quadrature
 from gentheory.middles import roots
 from gentheory.modes import Modes, OutputModes
 from gentheory.risk import EmpiricalRisk
@@ -54,6 +55,19 @@ class SampleSpace:
         found = self.output_modes
         inner = torch.einsum("nck,nc->k", found.modes, weighted) / risk.num_examples
         return inner / found.eigenvalues
+
+    def spectrum(self) -> Quadrature:
+        """Every eigenvalue of the GGN with the weight decay, as a quadrature of one exact sample.
+
+        Those below rounding count as 0.
+        """
+        size = self.risk.num_params
+        values = torch.cat(
+            [self.output_modes.eigenvalues.new_zeros(1), self.output_modes.eigenvalues]
+        )
+        counts = torch.ones_like(values)
+        counts[0] = size - len(self.output_modes.eigenvalues)
+        return Quadrature(values[None] + self.risk.weight_decay, counts[None] / size, size)
 
     def modes(self, *, centred: bool) -> Modes:
         """Of the GGN with the risk's weight decay; the last stands for all that no mode reaches."""

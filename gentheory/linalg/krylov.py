@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.errors import InputError
-from gentheory.linalg.operator import LinearOperator
+from gentheory.linalg.operator import LinearOperator, check_symmetric
 from gentheory.linalg.probes import gaussian
 
 _FIRST_ROWS = 32
@@ -36,6 +35,11 @@ class Basis:
         self.scale = self.projected.sum()  # the largest Ritz value in size so far
         self._start: int | None = None
         self.exhausted = True  # the waiting row is missing
+
+    @property
+    def rows(self) -> int:
+        """Rows that memory is held for."""
+        return len(self._rows)
 
     @property
     def full(self) -> bool:
@@ -152,18 +156,7 @@ class Basis:
         """q₀ᵀA q₁ must be q₁ᵀA q₀; the probe that costs no product."""
         apart = (column[0] - self.couplings[-1, 0]).abs()
         size = torch.stack([column.abs().max(), self.projected.abs().max(), self.couplings.max()])
-        if bool(apart > torch.finfo(self._operator.dtype).eps ** 0.5 * size.max()):
-            raise asymmetric("lanczos")
-
-
-def asymmetric(place: str) -> InputError:
-    """The error for uᵀA v that is not vᵀA u."""
-    return InputError(
-        place,
-        "an operator with uᵀAv other than vᵀAu",
-        "a symmetric one, the same at every product",
-        "remove randomness from model and data, or use float64",
-    )
+        check_symmetric("lanczos", apart, size.max(), self._operator.dtype)
 
 
 def _orthogonal(w: Float[Tensor, " P"], basis: Float[Tensor, "K P"]) -> Float[Tensor, " P"]:

@@ -11,9 +11,6 @@ from gentheory.errors import InputError
 from gentheory.linalg.krylov import Basis
 from gentheory.linalg.operator import LinearOperator
 
-_DOUBT = 1e-3
-"""Chance of a missed eigenvalue below which several are taken for all there are."""
-
 
 @dataclass(frozen=True)
 class Eigenpairs:
@@ -25,8 +22,9 @@ class Eigenpairs:
     num_products: int
     converged: bool  # every residual is at most rtol · |largest eigenvalue in size|
     missed: float
-    """Bound on the chance, over the random starts, that one more belongs among the k: that an
-    eigenvalue further out than the k-th by rtol · |largest| is not among them."""
+    """Bound on the chance, over the last random start, that one more belongs among them: for k > 1
+    that one of those beyond the k-th comes more often, for k = 1 that there is one further out by
+    rtol · |largest|. nan where a restart lost track."""
 
 
 def largest(
@@ -36,17 +34,19 @@ def largest(
     rtol: float = 1e-4,
     max_steps: int = 300,
     max_memory: int | None = None,
+    max_missed: float = 0.01,
     generator: Generator,
 ) -> Eigenpairs:
     """The k algebraically largest, to residuals below rtol · |λ|max.
 
     The basis is reorthogonalized twice at each step, so no eigenvalue comes as a ghost copy; the
     projected matrix is float64. One start sees one vector of each eigenspace. For k > 1 the basis
-    is therefore extended from another random start, orthogonal to all of it, until an eigenvector
-    with an eigenvalue above the k-th could only be missing if that start had next to none of it:
-    its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and Ritz values
-    θ, for no monic polynomial makes the start shorter. Found ones are brought to convergence, and
-    the search goes on. So a multiple eigenvalue comes as often as it is one, up to rtol.
+    is therefore extended from another random start, orthogonal to all of it, until a further
+    eigenvector of an eigenvalue above the k-th could only be missing if that start had next to
+    none of it: its share is at most Π β_i / Π (λ − θ_i), with the new run's own coefficients β and
+    Ritz values θ, for no monic polynomial makes the start shorter. What is found is brought to
+    convergence and the search goes on, so a multiple eigenvalue comes as often as it is one. It
+    ends when the chance that one was missed is at most `max_missed`; inf does without it.
 
     At most `max_steps` products. Memory for as many vectors of size P as there are steps, or
     `max_memory` bytes: where the basis would exceed that, it is restarted from its best Ritz
@@ -54,7 +54,8 @@ def largest(
     `InputError` for a budget too small for k vectors and a few more, and for an operator that is
     not symmetric; `FloatingPointError` for a product that is not finite.
     """
-    return _search(operator, 0, k, rtol, max_steps, max_memory, generator)[0]
+    limits = _Limits(rtol, max_steps, max_memory, max_missed)
+    return _search(operator, 0, k, limits, generator)[0]
 
 
 def smallest(
@@ -64,13 +65,13 @@ def smallest(
     rtol: float = 1e-4,
     max_steps: int = 300,
     max_memory: int | None = None,
+    max_missed: float = 0.01,
     generator: Generator,
 ) -> Eigenpairs:
     """The k algebraically smallest, smallest first; as `largest`, on the negative operator."""
     negative = replace(operator, block=lambda v: -operator.block(v))
-    found = largest(
-        negative, k, rtol=rtol, max_steps=max_steps, max_memory=max_memory, generator=generator
-    )
+    limits = _Limits(rtol, max_steps, max_memory, max_missed)
+    found = _search(negative, 0, k, limits, generator)[0]
     return replace(found, values=-found.values)
 
 
@@ -83,32 +84,35 @@ def extremes(
     generator: Generator,
 ) -> tuple[Eigenpairs, Eigenpairs]:
     """The smallest and the largest eigenpair from one run; otherwise as `largest` with k = 1."""
-    ends = _search(operator, 1, 1, rtol, max_steps, max_memory, generator)
+    ends = _search(operator, 1, 1, _Limits(rtol, max_steps, max_memory), generator)
     return ends[0], ends[-1]  # one and the same where the operator's size is 1
 
 
+@dataclass(frozen=True)
+class _Limits:
+    rtol: float
+    max_steps: int
+    max_memory: int | None
+    max_missed: float = math.inf
+
+
 def _search(
-    operator: LinearOperator,
-    low: int,
-    high: int,
-    rtol: float,
-    max_steps: int,
-    max_memory: int | None,
-    generator: Generator,
+    operator: LinearOperator, low: int, high: int, limits: _Limits, generator: Generator
 ) -> list[Eigenpairs]:
     """`low` pairs from the bottom, `high` from the top; high > 1 looks for multiplicities."""
+    rtol, max_steps, max_memory = limits.rtol, limits.max_steps, limits.max_memory
     high = min(high, max_steps, operator.size)
     low = min(low, operator.size - high)
     room = _room(operator, low + high, max_steps, max_memory)
     basis = Basis(operator, room, generator, at_once=max_memory is not None)
-    # A look costs an eigendecomposition: next to nothing where vectors are long.
-    every = 1 if operator.size > 100 * max_steps else 5
     searching = False
     while basis.products < max_steps and basis.count < operator.size:
         if basis.full:
             basis.restart(low, high + (basis.count - low - high) // 2)
         basis.expand()
-        if basis.count < low + high or not (basis.products % every == 0 or basis.exhausted):
+        # A look costs an eigendecomposition: next to nothing where vectors are long.
+        due = basis.count**2 < 4 * operator.size or basis.products % 5 == 0 or basis.exhausted
+        if basis.count < low + high or not due:
             continue
         values, _, residuals = basis.ritz(low, high)
         # What a restart drops stays in the residuals: under a budget, stop with some to spare.
@@ -116,8 +120,9 @@ def _search(
         if bool((residuals > allowed).any()):
             searching = False
             continue
-        chance = basis.missed(values[-high] + rtol * basis.scale)
-        if high == 1 or chance <= _DOUBT or (searching and _next_is_below(basis, high, rtol)):
+        floor = _floor(values[-high:], rtol * basis.scale)
+        chance = 0.0 if floor is None else basis.missed(floor)
+        if chance <= limits.max_missed or (searching and _next_is_below(basis, high, rtol)):
             break
         if not searching or chance == math.inf:
             searching = True
@@ -125,6 +130,12 @@ def _search(
                 basis.restart(low, high)
             basis.begin()
     return _pairs(basis, low, high, rtol)
+
+
+def _floor(values: Float[Tensor, " k"], allowed: Tensor) -> Tensor | None:
+    """Where a copy of a found eigenvalue would displace the k-th; None where all are the k-th."""
+    above = values[values > values[0] + allowed]
+    return above[0] - allowed if len(above) else None
 
 
 def _next_is_below(basis: Basis, high: int, rtol: float) -> bool:
@@ -142,7 +153,9 @@ def _pairs(basis: Basis, low: int, high: int, rtol: float) -> list[Eigenpairs]:
 
     def end(chosen: Tensor, sign: int) -> Eigenpairs:
         met = bool((residuals[chosen] <= allowed).all())
-        missed = min(basis.missed(values[chosen[-1]] + sign * allowed, sign), 1.0)
+        outer = _floor(sign * values[chosen].flip(0), allowed)
+        floor = values[chosen[-1]] + sign * allowed if outer is None else sign * outer
+        missed = min(basis.missed(floor, sign), 1.0)
         pairs = values[chosen], vectors[chosen], residuals[chosen]
         return Eigenpairs(*pairs, basis.products, met, missed)
 

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from gentheory.errors import InputError
 
+_PROBED = 8
+"""Vectors between which symmetry is checked."""
+
 
 @dataclass(frozen=True)
 class LinearOperator:
@@ -51,6 +54,31 @@ class LinearOperator:
     def to_scipy(self) -> ScipyOperator:
         """For `scipy.sparse.linalg`: `eigsh`, `lobpcg`, `cg` and their like."""
         return _Scipy(self)
+
+
+def check_products(place: str, v: Float[Tensor, "K P"], product: Float[Tensor, "K P"]) -> None:
+    """A v must be finite, and v_iᵀA v_j the same as v_jᵀA v_i: a probe that costs no product.
+
+    Looks at the first few pairs of vectors. Raises `FloatingPointError` and `InputError`.
+    """
+    if not bool(product.isfinite().all()):
+        raise FloatingPointError(f"{place}: a product with the operator is not finite")
+    dtype, v, product = v.dtype, v[:_PROBED].double(), product[:_PROBED].double()
+    inner = v @ product.T
+    # Random vectors meet with |v_i| |A v_j| / √P; that, not the sum over i, is the scale.
+    size = v.norm(dim=1).max() * product.norm(dim=1).max() / v.shape[1] ** 0.5
+    check_symmetric(place, inner - inner.T, size, dtype)
+
+
+def check_symmetric(place: str, apart: Tensor, size: Tensor, dtype: torch.dtype) -> None:
+    """Raise `InputError` where what should be zero is not, beyond rounding in units of `size`."""
+    if bool((apart.abs() > torch.finfo(dtype).eps ** 0.5 * size).any()):
+        raise InputError(
+            place,
+            "an operator with uᵀAv other than vᵀAu",
+            "a symmetric one, the same at every product",
+            "remove randomness from model and data, or use float64",
+        )
 
 
 class _Scipy(ScipyOperator):

@@ -16,36 +16,32 @@ target drawn per example), "hessian" (negative eigenvalues by their size, or non
 `truncated`: never a signed inverse). The risk may hold other examples than those trained on.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import gradient_draws, hessian, operator_of
 from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.examples import Examples
 from gentheory.factors.diagonal import diagonals
 from gentheory.factors.ghost import traces
 from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
 from gentheory.left_out import (
     MAX_SIZE,
-    chosen_residuals,
-    output_modes,
     sample_space,
-    shifts,
-    spread,
     without_example,
+    without_example_at_the_end,
 )
-from gentheory.linalg import LinearOperator, cg, hutchinson, largest, nystrom, rademacher
+from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
-from gentheory.modes import Modes
-from gentheory.predicted import Damping, off_stationary, predicted_gap, ridge_of, sizes
-from gentheory.risk import EmpiricalRisk
+from gentheory.modes import Gap, Modes
+from gentheory.predicted import Damping, estimate_of, predicted_gap, ridge_of
 
 __all__ = [
     "blocks",
@@ -61,8 +57,6 @@ __all__ = [
 ]
 
 _RANK_PROBES = 4
-_SKETCH = 100
-"""Rank of the Nyström preconditioner."""
 
 
 def exact(
@@ -161,10 +155,10 @@ def ekfac(
     Source: George et al. 2018 (arXiv 1806.03884).
     """
     risk = checkpoint.risk
-    drawn = generator.initial_seed()
+    state = generator.get_state()
     basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
-    again = middle_of(risk, curvature, generator.manual_seed(drawn))  # the same targets
-    found = diagonals(risk, again, rotation=basis.rotation)
+    generator.set_state(state)  # the same targets
+    found = diagonals(risk, middle_of(risk, curvature, generator), rotation=basis.rotation)
     modes = found.modes(risk, basis.coordinates(risk.theta.double()), centred=centred)
     return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
 
@@ -233,20 +227,14 @@ def trace_ratio(
     trace_c += float(2 * mean @ d - d @ d - (mean @ mean if centred else 0.0))
     raw = trace_c / trace_h
     value = raw / checkpoint.num_training_examples
-    decrement = float(mean @ mean) / (2 * trace_h)
-    return Estimate(
-        value,
-        abs(value) * error / trace_h,
-        warnings=off_stationary(decrement, value),
-        stats={
-            "raw_trace": raw,
-            "trace_curvature": trace_h,
-            "trace_covariance": trace_c,
-            "curvature": curvature,
-            "gradient_norm": mean.norm().item(),
-            "newton_decrement": decrement,
-            **sizes(checkpoint),
-        },
+    return estimate_of(
+        checkpoint,
+        Gap(raw, math.nan, math.nan, float(mean @ mean) / (2 * trace_h)),
+        stderr=abs(value) * error / trace_h,
+        trace_curvature=trace_h,
+        trace_covariance=trace_c,
+        curvature=curvature,
+        gradient_norm=mean.norm().item(),
     )
 
 
@@ -278,14 +266,14 @@ def kernel(
 def solve(
     checkpoint: Checkpoint,
     *,
-    curvature: Literal["ggn", "fisher", "sampled_fisher"] = "ggn",
+    curvature: Curvature = "ggn",
     centred: bool = False,
     damping: Damping = 1e-3,
     absolute_damping: float | None = None,
     num_probes: int = 16,
     rtol: float = 1e-4,
     max_steps: int = 500,
-    preconditioner: Literal["kfac", "nystrom", "none"] = "kfac",
+    preconditioner: Preconditioner = "kfac",
     generator: Generator,
 ) -> Estimate:
     """`exact` without a matrix: mean of uᵀ(H + λ)⁻¹u / n over random sums u of the gradients.
@@ -294,7 +282,7 @@ def solve(
     the least variance that random signs can have. The systems are solved as one block by
     preconditioned conjugate gradients to the relative residual `rtol`; a warning where `max_steps`
     do not suffice. `stderr` covers the draw of the signs. `stats["effective_rank"]` comes from
-    probes of its own, with its standard error.
+    probes of its own, with its standard error. "hessian" is refused.
 
     Cost: one GGN product of a block of num_probes + 5 vectors a step; no P².
     Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
@@ -302,6 +290,13 @@ def solve(
     risk = checkpoint.risk
     if num_probes < 2:
         raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
+    if curvature == "hessian":
+        raise InputError(
+            "tic.solve.curvature",
+            "'hessian'",
+            "a curvature without negative eigenvalues",
+            'use curvature="ggn"',
+        )
     operator = operator_of(risk, curvature, generator)
     top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)
@@ -312,37 +307,32 @@ def solve(
         operator,
         rows,
         shift=ridge,
-        preconditioner=_preconditioner(risk, operator, preconditioner, ridge, generator),
+        preconditioner=preconditioner_of(risk, operator, preconditioner, ridge, generator),
         rtol=rtol,
         max_steps=max_steps,
     )
     forms = (rows.double() * solved.x.double()).sum(1)
-    count = checkpoint.num_training_examples
-    sampled = Estimate.from_samples(forms[:num_probes] / count)
-    rank = Estimate.from_samples(risk.num_params - ridge * forms[num_probes:-1])
-    squares = solved.x[:num_probes].double().square().sum(1)
+    sampled, rank = (
+        Estimate.from_samples(part)
+        for part in (forms[:num_probes], risk.num_params - ridge * forms[num_probes:-1])
+    )
+    slope = -ridge * solved.x[:num_probes].double().square().sum(1).mean().item()
     unsolved = f"not solved to {rtol:g} in {max_steps} steps"
-    return Estimate(
-        sampled.value,
-        torch.nan if curvature == "sampled_fisher" else sampled.stderr,
-        warnings=off_stationary(forms[-1].item() / 2, sampled.value)
-        + (() if solved.converged else (unsolved,)),
-        stats={
-            "raw_trace": sampled.value * count,
-            "damping": ridge / top,
-            "absolute_damping": ridge,
-            "slope_log_damping": -ridge * squares.mean().item() / count,
-            "effective_rank": rank.value,
-            "effective_rank_stderr": rank.stderr,
-            "negative_mass": 0.0,
-            "largest_eigenvalue": top,
-            "curvature": curvature,
-            "gradient_norm": mean.double().norm().item(),
-            "newton_decrement": forms[-1].item() / 2,
-            "steps": solved.num_steps,
-            "residual": solved.residuals.max().item(),
-            **sizes(checkpoint),
-        },
+    drawn = curvature == "sampled_fisher"
+    return estimate_of(
+        checkpoint,
+        Gap(sampled.value, slope, rank.value, forms[-1].item() / 2),
+        stderr=torch.nan if drawn else sampled.stderr / checkpoint.num_training_examples,
+        warnings=() if solved.converged else (unsolved,),
+        damping=ridge / top,
+        absolute_damping=ridge,
+        effective_rank_stderr=rank.stderr,
+        negative_mass=0.0,
+        largest_eigenvalue=top,
+        curvature=curvature,
+        gradient_norm=mean.double().norm().item(),
+        steps=solved.num_steps,
+        residual=solved.residuals.max().item(),
     )
 
 
@@ -369,31 +359,14 @@ def leave_one_out(
     Cost: as `exact` or as `kernel`, whichever is less.
     Source: Rad & Maleki 2020 (arXiv 1801.10243); Bachmann et al. 2022 (arXiv 2203.03443).
     """
-    risk = checkpoint.risk
-    examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
-    top = modes.eigenvalues[-1].item() + risk.weight_decay
-    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
-    a = modes.influence(ridge + risk.weight_decay)
-    r = chosen_residuals(checkpoint, examples, residuals)
-    direct = torch.einsum("ncd,nd->nc", a, r)
-    before = risk.loss.values(examples.outputs, examples.targets)
-    moved = examples.outputs + shifts(a, examples.middles, r)
-    gaps = risk.loss.values(moved, examples.targets) - before
-    plain = risk.loss.values(examples.outputs + direct, examples.targets) - before
-    leverage = torch.linalg.eigvals(a @ examples.middles).abs().amax(-1)
-    return Estimate(
-        gaps.mean().item(),
-        stats={
-            "damping": ridge / top,
-            "absolute_damping": ridge,
-            "residuals": residuals,
-            "plain_shift": plain.mean().item(),
-            "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
-            "largest_leverage": leverage.max().item(),
-            **spread(gaps),
-            **sizes(checkpoint),
-        },
+    found = without_example_at_the_end(
+        checkpoint,
+        damping=damping,
+        absolute_damping=absolute_damping,
+        residuals=residuals,
+        max_size=max_size,
     )
+    return found.estimate(checkpoint, residuals=residuals)
 
 
 def left_out(
@@ -421,35 +394,4 @@ def left_out(
     found = without_example(
         checkpoint, max_examples=max_examples, max_params=max_params, generator=generator
     )
-    gaps = checkpoint.risk.loss.values(found.outputs + found.shifts, found.targets)
-    gaps = gaps - checkpoint.risk.loss.values(found.outputs, found.targets)
-    unseen = 1 - len(gaps) / checkpoint.risk.num_examples  # a draw without replacement
-    sampled = Estimate.from_samples(gaps)
-    return Estimate(
-        sampled.value,
-        sampled.stderr * unseen**0.5 if unseen else 0.0,
-        stats={
-            "num_samples": len(gaps),
-            "num_windows": found.num_windows,
-            "largest_leverage": found.largest_leverage,
-            **spread(gaps),
-            **sizes(checkpoint),
-        },
-    )
-
-
-def _preconditioner(
-    risk: EmpiricalRisk,
-    operator: LinearOperator,
-    kind: Literal["kfac", "nystrom", "none"],
-    ridge: float,
-    generator: Generator,
-) -> Callable[[Tensor], Tensor] | None:
-    """v ↦ about (H + ridge)⁻¹ v."""
-    if kind == "none":
-        return None
-    if kind == "nystrom":
-        sketch = nystrom(operator, min(_SKETCH, risk.num_params), generator=generator)
-        return lambda v: sketch.inverse(v, ridge)
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, "ggn", generator)))
-    return lambda v: basis.inverse(v, ridge + risk.weight_decay)
+    return found.estimate(checkpoint)

@@ -50,6 +50,7 @@ _MODELS = {
     "num_parameters": "integer",
     "train_loss": "double",
     "test_loss": "double",
+    "clean_test_loss": "double",
     "train_accuracy": "double",
     "test_accuracy": "double",
     "gap": "double",
@@ -98,6 +99,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
     figures = evaluate(job.module, job.loss, trained.theta, job.data, recipe.test())
+    clean = evaluate(job.module, job.loss, trained.theta, job.data, recipe.clean_test())
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     checkpoint.save(
         folder / "weights.safetensors",
@@ -116,7 +118,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
         report({"trained": 1.0, "measured": m})
-    write_table(folder / "models.parquet", _model_rows(shard, trained, figures), _MODELS)
+    write_table(folder / "models.parquet", _model_rows(shard, trained, figures, clean), _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
@@ -206,13 +208,17 @@ def _on(subject: Checkpoint, data: Split) -> Checkpoint:
     return replace(subject, risk=moved, trajectory=None, num_train=risk.num_examples)
 
 
-def _model_rows(shard: Shard, trained: Trained, figures: Evaluation) -> list[dict[str, Any]]:
+def _model_rows(
+    shard: Shard, trained: Trained, figures: Evaluation, clean: Evaluation
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for m, point in enumerate(shard.points):
         diverged = trained.outcomes[m] == "diverged"
         names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr")
         # The parameters are those of the last good epoch: not what this training led to.
-        measured = {n: math.nan if diverged else float(getattr(figures, n)[m]) for n in names}
+        found = {n: float(getattr(figures, n)[m]) for n in names}
+        found["clean_test_loss"] = float(clean.test_loss[m])
+        measured = dict.fromkeys(found, math.nan) if diverged else found
         rows.append(
             {
                 **point.settings,

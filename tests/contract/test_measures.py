@@ -14,6 +14,8 @@ from gentheory import measures
 from gentheory.checkpoint import Checkpoint
 from gentheory.estimate import Estimate
 
+DRAWN_BY_EXAMPLE = {"tic.solve"}
+"""The n-th example gets the n-th random sign: in another order the draw is another one."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
 
 
@@ -128,4 +130,8 @@ def test_the_order_of_the_examples_does_not_matter(name: str):
         risk = gt.EmpiricalRisk(net, "cross_entropy", (x[order], y[order]), batch_size=3)
         return estimate_of(name, Checkpoint(risk, torch.zeros_like(risk.theta)))
 
-    assert same(value(torch.arange(7)), value(torch.tensor([3, 1, 6, 0, 2, 5, 4])), 1e-8)
+    one, other = value(torch.arange(7)), value(torch.tensor([3, 1, 6, 0, 2, 5, 4]))
+    if name in DRAWN_BY_EXAMPLE:
+        assert abs(one.value - other.value) < 4 * math.hypot(one.stderr, other.stderr)
+    else:
+        assert same(one, other, 1e-8)

@@ -111,3 +111,12 @@ def test_float32_agrees_with_float64():
     v = vectors(2, operator)
     exact = v.double() @ truth("conv").ggn
     assert torch.allclose(operator(v).double(), exact, rtol=0, atol=1e-5 * exact.abs().max())
+
+
+def test_a_shrinking_block_is_traced_once_for_each_halving():
+    """As the block of a solver that drops its solved rows."""
+    operator, matrix = ggn(CASES["mlp"].risk(batch_size=99)), truth("mlp").ggn
+    for count in range(20, 0, -1):
+        v = vectors(count, operator)
+        assert torch.allclose(operator(v), v @ matrix, rtol=0, atol=1e-12 * matrix.abs().max())
+    assert list(state_of(operator)._passes) == [20, 9, 4, 1]

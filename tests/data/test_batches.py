@@ -10,7 +10,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from gentheory.data.batches import batches
+from gentheory.data.batches import ChosenBatches, batches
 
 DATASET = TensorDataset(torch.arange(10.0)[:, None], torch.arange(10) % 3)
 TRAINING = [7, 1, 4, 8]
@@ -50,3 +50,16 @@ def test_a_random_sampler_of_a_part_is_drawn_once():
 def test_a_loader_without_batching_yields_the_batches_of_its_dataset():
     whole = [(torch.arange(4.0)[:, None], torch.arange(4) % 3)]
     assert read(DataLoader(whole, batch_size=None)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 100])
+def test_chosen_examples_come_in_order_and_in_full_batches(cut: int):
+    x, y = torch.arange(10.0)[:, None], torch.arange(10) % 3
+    source = batches((x, y), batch_size=cut)
+    chosen = ChosenBatches(source, lambda targets: targets != 1, 4)
+    found = list(chosen)
+    assert torch.cat([inputs for inputs, _ in found])[:, 0].tolist() == [0, 2, 3, 5, 6, 8, 9]
+    assert torch.cat([targets for _, targets in found]).tolist() == [0, 2, 0, 2, 0, 2, 0]
+    assert all(len(inputs) >= 4 for inputs, _ in found[:-1])
+    assert chosen.in_memory
+    assert list(ChosenBatches(source, lambda targets: targets > 5, 4)) == []

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import gentheory as gt
-from gentheory.factors.capture import Capture, capture, explain, output_captures
+from gentheory.factors.capture import Capture, capture, explain
 from gentheory.factors.ghost import gradient_norms
+from gentheory.factors.passes import output_captures
 from gentheory.seeds import generator
 
 

@@ -7,8 +7,9 @@ from oracle import relative_error
 
 import gentheory as gt
 from gentheory.factors import example_grams, gradient_norms
-from gentheory.factors.capture import Factor, capture, explain, output_captures
+from gentheory.factors.capture import Factor, capture, explain
 from gentheory.factors.ghost import _gram
+from gentheory.factors.passes import output_captures
 from gentheory.seeds import generator
 
 

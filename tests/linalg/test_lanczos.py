@@ -1,11 +1,15 @@
 """Lanczos against dense eigendecompositions, with the spectra that break it."""
 
+import math
+
 import pytest
 import torch
 from cases import operator_of
 from oracle import relative_error
 
-from gentheory.linalg import LinearOperator, largest
+from gentheory.errors import InputError
+from gentheory.linalg import LinearOperator, extremes, largest, smallest
+from gentheory.linalg.krylov import Basis
 from gentheory.seeds import generator
 
 
@@ -146,3 +150,121 @@ def test_the_generator_decides_and_repeats():
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
     assert torch.allclose(runs[0], runs[2], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("k", [1, 4])
+def test_trap_29_smallest_are_those_of_eigh(name: str, k: int):
+    matrix = with_spectrum(SPECTRA[name])
+    pairs = smallest(operator_of(matrix), k, rtol=1e-10, generator=generator("smallest", name))
+    expected = torch.linalg.eigvalsh(matrix)[:k]
+    scale = SPECTRA[name].abs().max().item()
+    assert (pairs.values - expected).abs().max() <= 1e-9 * scale + 1e-12
+    products = pairs.vectors @ matrix - pairs.values[:, None] * pairs.vectors
+    assert (products.norm(dim=1) <= 1e-9 * scale + 1e-12).all()
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_extremes_are_both_ends_of_one_run(name: str):
+    operator, calls = counted(with_spectrum(SPECTRA[name]))
+    low, high = extremes(operator, rtol=1e-10, generator=generator("extremes", name))
+    scale = SPECTRA[name].abs().max().item()
+    assert low.values.tolist() == pytest.approx([SPECTRA[name].min().item()], abs=1e-9 * scale)
+    assert high.values.tolist() == pytest.approx([SPECTRA[name].max().item()], abs=1e-9 * scale)
+    assert low.num_products == high.num_products == sum(calls)
+
+
+COPIES = torch.cat(
+    [torch.tensor([9.0, 7.0, 4.0, 1.0]).repeat_interleave(10), torch.linspace(0, 0.5, 160)]
+)
+
+
+@pytest.mark.parametrize("spectrum", [*SPECTRA, "copies"])
+@pytest.mark.parametrize(("k", "spare"), [(1, 0), (4, 0), (4, 8), (10, 0), (10, 30)])
+def test_trap_39_restarts_within_a_budget_find_the_same(spectrum: str, k: int, spare: int):
+    values = {**SPECTRA, "copies": COPIES}[spectrum]
+    matrix = with_spectrum(values)
+    budget = (3 * k + 16 + spare) * 8 * len(values)
+    pairs = largest(
+        operator_of(matrix),
+        k,
+        rtol=1e-6,
+        max_steps=600,
+        max_memory=budget,
+        generator=generator("budget", spectrum),
+    )
+    scale = values.abs().max().item()
+    expected = values.double().sort(descending=True).values[:k]
+    assert pairs.converged
+    assert (pairs.values - expected).abs().max() <= 1e-6 * scale + 1e-12
+    actual = (pairs.vectors @ matrix - pairs.values[:, None] * pairs.vectors).norm(dim=1)
+    assert (actual <= pairs.residuals + 1e-12 * scale).all()
+
+
+def test_trap_39_the_basis_stays_within_its_budget():
+    size, k = 2000, 3
+    values = torch.linspace(0, 1, size, dtype=torch.float64)
+    operator = LinearOperator(lambda v: v * values, size, values.dtype, values.device)
+    row = 8 * size
+    seen: list[int] = []
+    grown = Basis(operator, 200, generator(0), at_once=False)
+    for _ in range(40):
+        grown.expand()
+        seen.append(grown.rows)
+    assert seen[0] == 32
+    assert seen[-1] == 64  # it grows as it is needed, not to the last of its 200 rows at once
+    with pytest.raises(InputError, match=f"found {24 * row} bytes for 3 .* least {25 * row}"):
+        largest(operator, k, max_memory=24 * row, generator=generator(0))
+    found = largest(
+        operator, k, rtol=1e-4, max_steps=400, max_memory=25 * row, generator=generator(0)
+    )
+    assert found.converged
+
+
+def test_multiplicities_cost_few_products():
+    """hessian-eigenthings returned the first eigenvalue three times; here ten are ten."""
+    spectrum = torch.cat([torch.linspace(10, 20, 10), 5 / torch.arange(1, 2991).sqrt()]).double()
+    calls: list[int] = []
+
+    def block(v: torch.Tensor) -> torch.Tensor:
+        calls.append(len(v))
+        return v * spectrum
+
+    operator = LinearOperator(block, 3000, torch.float64, spectrum.device)
+    pairs = largest(operator, 10, generator=generator(0))
+    assert torch.allclose(pairs.values, spectrum[:10].sort(descending=True).values, rtol=1e-6)
+    assert pairs.missed <= 0.01
+    assert sum(calls) == pairs.num_products < 45
+    calls.clear()
+    trusting = largest(operator, 10, max_missed=math.inf, generator=generator(0))
+    assert sum(calls) == trusting.num_products < pairs.num_products
+    assert trusting.missed == 1
+
+
+def test_missed_bounds_the_chance_to_miss_a_copy():
+    """With a start blind to the second vector of a double eigenvalue, the bound is passed."""
+    spectrum = torch.cat([torch.tensor([5.0, 5.0, 4.0]), torch.linspace(0, 1, 97)]).double()
+    missed = [
+        largest(
+            LinearOperator(lambda v: v * spectrum, 100, torch.float64, spectrum.device),
+            3,
+            generator=generator("missed", s),
+        )
+        for s in range(100)
+    ]
+    wrong = sum(int(abs(pairs.values[1] - 5) > 1e-3) for pairs in missed)
+    assert wrong <= 3
+    assert max(pairs.missed for pairs in missed) <= 0.01
+
+
+def test_trap_14_an_asymmetric_operator_is_noticed():
+    skew = torch.randn(50, 50, generator=generator("skew"), dtype=torch.float64)
+    operator = LinearOperator(lambda v: v @ skew, 50, skew.dtype, skew.device)
+    with pytest.raises(InputError, match="lanczos: found an operator with uᵀAv other than vᵀAu"):
+        largest(operator, 2, generator=generator(0))
+
+
+def test_a_product_that_is_not_finite_is_an_error():
+    operator = operator_of(torch.full((20, 20), torch.nan, dtype=torch.float64))
+    with pytest.raises(FloatingPointError, match="lanczos: a product with the operator is not"):
+        largest(operator, 2, generator=generator(0))

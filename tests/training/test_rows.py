@@ -22,7 +22,9 @@ NET = CASES["mlp"].module
 CE = losses.cross_entropy
 ROWS = torch.stack([torch.randperm(N, generator=generator("rows", m))[:14] for m in range(3)])
 RATES = torch.tensor([0.3, 0.05, 0.1], dtype=torch.float64)
-PLAN = Plan(6, 4, RATES, torch.tensor([0.0, 0.9, 0.5]), torch.full((3,), 1e-2), keep_trajectory=True)
+PLAN = Plan(
+    6, 4, RATES, torch.tensor([0.0, 0.9, 0.5]), torch.full((3,), 1e-2), keep_trajectory=True
+)
 
 
 def split() -> Split:

@@ -1,0 +1,39 @@
+"""Exact traces of (1/N) Σ J_iᵀ W_i J_i from ghost norms, parameter by parameter."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gentheory.factors.capture import Capture
+from gentheory.factors.ghost import factor_gram
+from gentheory.factors.passes import output_captures
+from gentheory.risk import EmpiricalRisk
+
+
+def ggn_traces(risk: EmpiricalRisk) -> dict[str, Tensor]:
+    """Trace of the GGN's diagonal block of each parameter in float64, weight decay left out.
+
+    One pass with as many backward passes as outputs; no Jacobian of parameters that a linear or
+    convolutional layer owns.
+    """
+    totals = {
+        name: torch.zeros((), dtype=torch.float64, device=risk.device) for name in risk.layout.names
+    }
+    for (_, targets), captured in output_captures(risk):
+        middle = risk.loss.hessian(captured.outputs, targets).double()
+        for name, gram in _grams(risk, captured):
+            totals[name] += (middle * gram).sum()
+    return {name: total / risk.num_examples for name, total in totals.items()}
+
+
+def _grams(risk: EmpiricalRisk, captured: Capture) -> Iterator[tuple[str, Float[Tensor, "B K K"]]]:
+    for name, factor in captured.factors.items():
+        yield name, factor_gram(factor).double()
+    layout = risk.layout
+    names = [name for name in layout.names if name not in captured.factors]
+    sizes = [layout.slices[name].stop - layout.slices[name].start for name in names]
+    for name, part in zip(names, captured.rest.split(sizes, dim=2), strict=True):
+        rows = part.double().movedim(0, 1)
+        yield name, rows @ rows.mT
