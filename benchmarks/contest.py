@@ -56,10 +56,6 @@ class Comparison:
         return f"{self.work}/{self.net}".replace(" ", "-")
 
 
-class NotThere(Exception):
-    """A contestant does not offer this work."""
-
-
 def relative(found: Tensor, expected: Tensor) -> float:
     """|found - expected| / |expected|, in float64."""
     found, expected = found.detach().double().flatten(), expected.detach().double().flatten()
