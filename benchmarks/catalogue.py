@@ -1,0 +1,26 @@
+"""All comparisons, in the order of the table."""
+
+from benchmarks import (
+    density,
+    eigenpairs,
+    ggn_diagonal,
+    gradient_norms,
+    kernel,
+    kronecker,
+    products,
+    tic,
+    trace,
+)
+from benchmarks.contest import Comparison
+
+COMPARISONS: list[Comparison] = [
+    *products.COMPARISONS,
+    *eigenpairs.COMPARISONS,
+    *density.COMPARISONS,
+    *trace.COMPARISONS,
+    *gradient_norms.COMPARISONS,
+    *ggn_diagonal.COMPARISONS,
+    *kronecker.COMPARISONS,
+    *kernel.COMPARISONS,
+    *tic.COMPARISONS,
+]
