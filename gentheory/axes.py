@@ -10,5 +10,6 @@ AXES = {
     "L": "layers",
     "D": "features",
     "T": "steps or positions",
+    "W": "windows of training",
     "G": "points of a grid",
 }

@@ -34,7 +34,7 @@ class Checkpoint:
     training_time: float | None = None
     """T: learning rate / (1 - momentum) summed over the steps."""
     trajectory: Trajectory | None = None
-    """Outputs' gradients on the training examples, averaged over training; None if not kept."""
+    """Means over windows of training, on the training examples; None if not kept."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Specification of model, data and training, as the study wrote it."""
     num_train: int | None = None
@@ -58,8 +58,8 @@ def save(
     """Write a stack of M models of one architecture to one safetensors file.
 
     Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
-    `weight_decay`, `steps` and `training_time`; more is kept as it is. `trajectory` are
-    those that training kept, if it did.
+    `weight_decay`, `steps` and `training_time`; more is kept as it is. `trajectory`
+    is the stack's, if training kept it.
     """
     header = {
         "format": FORMAT,

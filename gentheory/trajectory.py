@@ -9,19 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Windows of training in their order, for one model or with a leading axis for M of them.
+    """Windows of training in their order: [W] of one model, [M, W] of a stack, or a single one.
 
     Time is learning rate / (1 - momentum) summed over the steps; it weights the means. What the
     outputs were is seen at each step on its batch, before the step. A window that training did
     not reach has no time, and nan for means.
     """
 
-    time: Float[Tensor, "*M W"]
-    residuals: Float[Tensor, "*M W N C"]
+    time: Float[Tensor, "*windows"]
+    residuals: Float[Tensor, "*windows N C"]
     """Mean gradients of the examples' losses in the outputs."""
-    traces: Float[Tensor, "*M W N"]
+    traces: Float[Tensor, "*windows N"]
     """Mean traces of the losses' Hessians in the outputs."""
-    parameters: Float[Tensor, "*M W P"]
+    parameters: Float[Tensor, "*windows P"]
     """At the window's end; those of the last window are the trained ones."""
 
     def __getitem__(self, index: int) -> "Trajectory":

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import gentheory as gt
 from gentheory import losses
 from gentheory.linalg import LinearOperator
+from gentheory.trajectory import Trajectory
 
 
 def smoothed(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -176,6 +177,22 @@ CASES = {
 def operator_of(matrix: Tensor) -> LinearOperator:
     """A symmetric matrix as a matrix-free operator."""
     return LinearOperator(lambda v: v @ matrix, len(matrix), matrix.dtype, matrix.device)
+
+
+def trajectory_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Trajectory:
+    """A way to the risk's parameters, of two windows; `order` is that of the risk's examples."""
+    stream = torch.Generator().manual_seed(0)
+    targets = torch.cat([y for _, y in risk.batches()])
+    order = torch.arange(len(targets)) if order is None else order
+    shape = (2, 5, len(targets), risk.num_outputs)  # five looks a window
+    p = torch.randn(shape, generator=stream, dtype=risk.dtype).softmax(-1)[:, :, order]
+    noise = torch.randn(risk.num_params, generator=stream, dtype=risk.dtype)
+    return Trajectory(
+        torch.tensor([2.0, 10.0], dtype=risk.dtype),
+        p.mean(1) - losses.one_hot(targets, p[0, 0]),
+        (1 - p.square().sum(-1)).mean(1),
+        torch.stack([risk.theta + 0.05 * noise, risk.theta]),
+    )
 
 
 @cache

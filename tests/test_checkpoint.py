@@ -17,6 +17,7 @@ from gentheory.checkpoint import FORMAT, load, load_weights, save
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout, flatten, load_flat
+from gentheory.trajectory import Trajectory
 
 MODEL = {"name": "mlp", "shape": (1, 8, 8), "num_classes": 10, "options": {"depth": 2, "width": 3}}
 DATA = {"name": "digits", "options": {}, "n_train": 40, "label_noise": 0.1, "seed": 3}
@@ -258,11 +259,23 @@ def test_weights_of_another_architecture_change_nothing(
     assert torch.equal(flatten(target), before)
 
 
-def test_trajectory_belong_to_the_training_data(tmp_path: Path):
-    path = tmp_path / "stack.safetensors"
-    kept = torch.randn(2, 40, 10, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_trajectory_comes_back_on_the_training_data_alone(tmp_path: Path, dtype: torch.dtype):
+    path, stream = tmp_path / "stack.safetensors", torch.Generator().manual_seed(1)
+    shapes = ((2, 3), (2, 3, 40, 10), (2, 3, 40), (2, 3, Layout.of(module()).size))
+    kept = Trajectory(*(torch.randn(shape, generator=stream) for shape in shapes))
+    kept.residuals[1, 2] = torch.nan  # not reached by the second model
     layout, records = Layout.of(module()), [record(), record()]
     save(path, *stack(), layout=layout, records=records, trajectory=kept)
-    assert torch.equal(load(path, 1).trajectory, kept[1].double())
+    for index in range(2):
+        back = load(path, index, dtype=dtype).trajectory
+        assert back is not None
+        for name, tensor in kept[index].tensors().items():
+            found = back.tensors()[name]
+            torch.testing.assert_close(found, tensor.to(dtype), rtol=0, atol=0, equal_nan=True)
     train = Recipe(**DATA).train()
     assert load(path, 1, data=(train.inputs, train.targets)).trajectory is None
+
+
+def test_there_is_no_trajectory_where_none_was_kept(written: Path):
+    assert load(written).trajectory is None

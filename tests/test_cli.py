@@ -98,7 +98,9 @@ def test_measures_are_listed_one_line_each(capsys: pytest.CaptureFixture[str]) -
     lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == measures.names()
     told = dict(line.split(maxsplit=1) for line in lines)
-    assert told["norms.distance"] == "|θ − θ₀|₂, the distance from the initialization. Exact."
+    assert told["norms.distance"] == (
+        "|θ − θ₀|₂, the distance from the initialization. Exact.  [P operations]"
+    )
 
 
 @pytest.mark.parametrize("position", [0, 1])

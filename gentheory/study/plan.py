@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,8 +96,9 @@ def points(study: Study) -> list[Point]:
         for a in study.architectures
     }
     found: list[Point] = []
-    for architecture, axes in itertools.product(study.architectures, _combinations(study)):
-        if any(exclusion.covers(architecture.label, axes) for exclusion in study.exclude):
+    combinations = itertools.product(study.architectures, study.grid.combinations())
+    for architecture, axes in combinations:
+        if not study.chosen(architecture.label, axes):
             continue
         for draw, drawn in _drawn(study):
             settings: dict[str, Any] = study.training.model_dump() | axes | drawn
@@ -144,12 +145,6 @@ def _model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> 
         "options": architecture.options,
         "num_params": Layout.of(module).size,
     }
-
-
-def _combinations(study: Study) -> Iterator[dict[str, Any]]:
-    axes = study.grid.axes()
-    for values in itertools.product(*axes.values()):
-        yield dict(zip(axes, values, strict=True))
 
 
 def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:

@@ -2,7 +2,8 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -62,7 +63,7 @@ class Settings(_Section):
     stop_at_loss: Rate | None = None
     dtype: Literal["float32", "float64"] = "float32"
     keep_trajectory: Annotated[bool, Field(strict=True)] = False
-    """Keep the mean over training of the outputs' gradients, for `tic.leave_one_out`."""
+    """Keep means over windows of training, for `tic.left_out` and `tic.leave_one_out`."""
 
 
 class Grid(_Section):
@@ -90,9 +91,15 @@ class Grid(_Section):
         """The axes that are set."""
         return {name: values for name, values in self if values is not None}
 
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """One value of each axis that is set, in every way."""
+        axes = self.axes()
+        for values in product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+
 
 class Exclusion(_Section):
-    """`[[exclude]]`: what every one of its keys says, no model is trained for."""
+    """`[[exclude]]`: no model is trained where all of its keys hold."""
 
     architecture: str | None = None
     epochs: Count | None = None
@@ -104,11 +111,20 @@ class Exclusion(_Section):
     label_noise: Share | None = None
     seed: Seed | None = None
 
+    def given(self) -> dict[str, Any]:
+        """The keys that are set."""
+        return {name: value for name, value in self if value is not None}
+
     def covers(self, architecture: str, axes: Mapping[str, Any]) -> bool:
         """Whether a combination of the grid is left out."""
-        given = {name: value for name, value in self if value is not None}
         found = {**axes, "architecture": architecture}
-        return bool(given) and all(found.get(name) == value for name, value in given.items())
+        return all(found.get(name) == value for name, value in self.given().items())
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> "Exclusion":
+        if not self.given():
+            raise ValueError("no key leaves out everything; name an architecture or a value")
+        return self
 
 
 class Range(_Section):
@@ -276,6 +292,23 @@ class Study(_Section):
         if twice:
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
         return self
+
+    @model_validator(mode="after")
+    def _excludable(self) -> "Study":
+        labels = [architecture.label for architecture in self.architectures]
+        known = {**self.grid.axes(), "architecture": labels}
+        for place, exclusion in enumerate(self.exclude):
+            for name, value in exclusion.given().items():
+                if value not in known.get(name, ()):
+                    among = known.get(name, "no axis of [grid]")
+                    raise ValueError(f"exclude[{place}].{name}: {value!r} is not in {among}")
+        if not any(self.chosen(*place) for place in product(labels, self.grid.combinations())):
+            raise ValueError("exclude: no model is left to train; drop an exclusion")
+        return self
+
+    def chosen(self, architecture: str, axes: Mapping[str, Any]) -> bool:
+        """Whether a combination of the grid is trained."""
+        return not any(exclusion.covers(architecture, axes) for exclusion in self.exclude)
 
 
 def read(path: Path | str) -> Study:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case
+from cases import CASES, Case, trajectory_of
 from torch import Tensor
 
 import gentheory as gt
@@ -38,9 +38,8 @@ def subject(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def checkpoint_of(case: Case, **options: Any) -> Checkpoint:
-    risk = case.risk(**options)
-    return Checkpoint(risk, torch.zeros_like(risk.theta), 10, 0.5)
+def checkpoint_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Checkpoint:
+    return Checkpoint(risk, torch.zeros_like(risk.theta), 10, 0.5, trajectory_of(risk, order))
 
 
 def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:
@@ -75,7 +74,7 @@ def test_signature_and_docstring(name: str):
 
 
 def test_a_number_or_a_reason(name: str, subject: Case):
-    estimate = estimate_of(name, checkpoint_of(subject))
+    estimate = estimate_of(name, checkpoint_of(subject.risk()))
     assert estimate.status in ("ok", "refused", "failed")
     assert math.isfinite(estimate.value) == (estimate.status == "ok")
     assert bool(estimate.reason) == (estimate.status != "ok")
@@ -83,25 +82,27 @@ def test_a_number_or_a_reason(name: str, subject: Case):
 
 
 def test_the_seed_decides(name: str, subject: Case):
-    first, again = (estimate_of(name, checkpoint_of(subject), seed=5) for _ in range(2))
+    first, again = (estimate_of(name, checkpoint_of(subject.risk()), seed=5) for _ in range(2))
     assert first == again
-    other = estimate_of(name, checkpoint_of(subject), seed=6)
+    other = estimate_of(name, checkpoint_of(subject.risk()), seed=6)
     spread = math.hypot(first.stderr, other.stderr)
     assert abs(first.value - other.value) <= 4 * spread + 1e-9 * abs(first.value)
 
 
 def test_json_round_trip(name: str, subject: Case):
-    estimate = estimate_of(name, checkpoint_of(subject))
+    estimate = estimate_of(name, checkpoint_of(subject.risk()))
     assert Estimate.from_json(estimate.to_json()) == estimate
 
 
 def test_nothing_is_touched(name: str, subject: Case):
     module, (inputs, targets) = subject.module, subject.data
     risk = gt.EmpiricalRisk(module, subject.loss, (inputs, targets), batch_size=4)
-    held = Checkpoint(risk, torch.zeros_like(risk.theta))
+    held = checkpoint_of(risk)
+    assert held.trajectory is not None
     watched = {
         "theta": risk.theta,
         "initial": held.initial,
+        **{f"trajectory's {n}": t for n, t in held.trajectory.tensors().items()},
         "inputs": inputs,
         "targets": targets,
         **{f"user's {n}": t for n, t in module.state_dict().items()},
@@ -125,9 +126,8 @@ def test_trap_4_neither_the_batch_size_nor_the_split_matters(name: str):
 
     def value(data: Any, batch_size: int = 64) -> Estimate:
         risk = gt.EmpiricalRisk(net, "cross_entropy", data, batch_size=batch_size)
-        held = Checkpoint(risk, torch.zeros_like(risk.theta))
         options = {name: PRECISE[name]} if name in PRECISE else {}
-        return gt.measure(held, name, options=options)[name]
+        return gt.measure(checkpoint_of(risk), name, options=options)[name]
 
     whole = value((x, y))
     assert same(value((x, y), batch_size=7), whole, 1e-8)
@@ -139,7 +139,7 @@ def test_the_order_of_the_examples_does_not_matter(name: str):
 
     def value(order: Tensor) -> Estimate:
         risk = gt.EmpiricalRisk(net, "cross_entropy", (x[order], y[order]), batch_size=3)
-        return estimate_of(name, Checkpoint(risk, torch.zeros_like(risk.theta)))
+        return estimate_of(name, checkpoint_of(risk, order))
 
     one, other = value(torch.arange(7)), value(torch.tensor([3, 1, 6, 0, 2, 5, 4]))
     if name in DRAWN_BY_EXAMPLE:

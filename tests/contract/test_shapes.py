@@ -14,13 +14,13 @@ CHECKED = [
     for name in (
         "checkpoint", "curvature", "estimate", "examples", "factors", "left_out", "linalg",
         "losses", "measures", "middles", "models", "modes", "params", "predicted", "risk",
-        "seeds", "training",
+        "seeds", "training", "trajectory",
     )
 ]
 
 with install_import_hook(CHECKED, "beartype.beartype"):
     import gentheory as gt
-    from cases import CASES
+    from cases import CASES, trajectory_of
     from gentheory import losses, measures, models
     from gentheory.checkpoint import Checkpoint, load, save
     from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
@@ -33,7 +33,9 @@ with install_import_hook(CHECKED, "beartype.beartype"):
 
 for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()
-    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta))
+    kept = trajectory_of(risk)
+    assert kept.mean_residuals.shape == (risk.num_examples, risk.num_outputs)
+    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta), trajectory=kept)
     for measure in measures.names():
         assert gt.measure(checkpoint, measure)[measure].status == "ok", (name, measure)
     if CASES[name].likelihood:
@@ -51,7 +53,7 @@ recipe = Recipe("digits", n_train=30)
 description = {"name": "mlp", "shape": (1, 8, 8), "num_classes": 10, "options": {"width": 3}}
 net = models.build(**description, seed=0)
 start = flatten(net).repeat(2, 1)
-plan = Plan(2, 8, torch.tensor([0.1, 0.01]), torch.zeros(2), torch.zeros(2), "cosine", 0.1)
+plan = Plan(2, 8, torch.tensor([0.1, 0.01]), torch.zeros(2), torch.zeros(2), "cosine", 0.1, True)
 orders = [generator(m) for m in range(2)]
 trained = train(net, losses.cross_entropy, start, recipe.train(), plan, orders)
 evaluate(net, losses.cross_entropy, trained.theta, recipe.train(), recipe.test())
@@ -59,8 +61,10 @@ record = {
     "model": description, "data": recipe.to_dict(), "loss": "cross_entropy",
     "weight_decay": 0.0, "steps": 8, "training_time": 0.5,
 }
-save(PATH, trained.theta, start, layout=Layout.of(net), records=[record] * 2)
-assert gt.measure(load(PATH, 1), "tic.diagonal")["tic.diagonal"].status == "ok"
+kept = trained.trajectory
+save(PATH, trained.theta, start, layout=Layout.of(net), records=[record] * 2, trajectory=kept)
+for measure in ("tic.diagonal", "tic.left_out"):
+    assert gt.measure(load(PATH, 1), measure)[measure].status == "ok"
 
 # The hook does bite.
 for wrong in (

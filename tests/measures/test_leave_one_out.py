@@ -2,12 +2,13 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from cases import CASES, Case
-from torch import nn
+from cases import CASES, Case, trajectory_of
+from torch import Tensor, nn
 
 import gentheory as gt
 from gentheory.checkpoint import Checkpoint
@@ -43,7 +44,7 @@ def test_kernel_with_more_parameters_than_samples():
             assert kernel.stats[name] == pytest.approx(exact.stats[name], rel=1e-7), name
 
 
-def by_definition(case: Case, ridge: float) -> float:
+def by_definition(case: Case, ridge: float, residuals: Tensor | None = None) -> float:
     """The mean over examples of loss(f_i + (I − A_i Λ_i)⁻¹ A_i r_i) − loss(f_i), one by one."""
     risk = case.risk(batch_size=512)
     h = gt.ggn(risk).dense() + ridge * torch.eye(risk.num_params, dtype=torch.float64)
@@ -54,7 +55,8 @@ def by_definition(case: Case, ridge: float) -> float:
         jacobian = torch.func.jacrev(lambda t, x=x: risk.outputs(t, x)[0])(risk.theta)
         f = risk.outputs(risk.theta, x)
         a = jacobian @ torch.linalg.inv(h) @ jacobian.T / len(inputs)
-        r, middle = risk.loss.gradient(f, y)[0], risk.loss.hessian(f, y)[0]
+        r = risk.loss.gradient(f, y)[0] if residuals is None else residuals[i]
+        middle = risk.loss.hessian(f, y)[0]
         shift = torch.linalg.inv(torch.eye(len(a), dtype=torch.float64) - a @ middle) @ a @ r
         gaps.append(float(risk.loss.values(f + shift, y) - risk.loss.values(f, y)))
     return math.fsum(gaps) / len(gaps)
@@ -105,20 +107,34 @@ def test_ridge_regression_retrained_without_each_example():
 def test_training_damping_and_training_residuals():
     case = CASES["mlp"]
     risk = case.risk()
-    kept = torch.linspace(-1, 1, 3 * risk.num_examples, dtype=torch.float64).view(-1, 3)
+    kept = trajectory_of(risk)
     subject = Checkpoint(risk, training_time=12.5, trajectory=kept)
     found = one("tic.leave_one_out", subject, damping="training", residuals="training")
     assert found.stats["absolute_damping"] == pytest.approx(1 / 12.5)
     plain = one("tic.leave_one_out", risk, absolute_damping=1 / 12.5)
     assert one("tic.leave_one_out", subject, damping="training").value == plain.value
+    assert found.value == pytest.approx(by_definition(case, 1 / 12.5, kept.mean_residuals))
     assert found.value != pytest.approx(plain.value)
+
+
+@pytest.mark.parametrize("change", ["none", "of fewer examples", "without a step"])
+def test_residuals_of_training_that_were_not_kept_are_refused(change: str):
+    risk, kept = CASES["mlp"].risk(), trajectory_of(CASES["mlp"].risk())
+    if change == "of fewer examples":
+        kept = replace(kept, residuals=kept.residuals[:, 1:], traces=kept.traces[:, 1:])
+    if change == "without a step":
+        kept = replace(kept, time=0 * kept.time)
+    subject = Checkpoint(risk, trajectory=None if change == "none" else kept)
+    options = {"tic.leave_one_out": {"residuals": "training"}}
+    found = gt.measure(subject, "tic.leave_one_out", options=options)["tic.leave_one_out"]
+    assert found.status == "refused"
+    assert "no trajectory of training on these examples, expected one of the same" in found.reason
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"damping": "training"}, "without training time, expected one that knows it"),
-        ({"residuals": "training"}, "that kept none for these examples"),
         ({"max_size": 5}, "which take .* GiB, expected at most max_size = 5"),
     ],
 )

@@ -1,7 +1,6 @@
 """Stacks train as torch's own optimizer trains each model, and nobody disturbs a neighbour."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -9,46 +8,15 @@ from cases import CASES, smoothed
 from oracle import relative_error
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training_loops import CE, NET, by_torch, plan, run, split, starts
 
 from gentheory import losses, models
 from gentheory.data.split import Split
 from gentheory.params import flatten, load_flat
 from gentheory.seeds import generator
-from gentheory.training.loop import Plan, Trained, train
+from gentheory.training.loop import Plan, train
 from gentheory.training.optim import SGD
 from gentheory.training.stack import DIVERGED_ABOVE
-
-N, BATCH = 22, 8  # the third batch of an epoch has 6 examples
-NET = CASES["mlp"].module
-CE = losses.cross_entropy
-
-
-def split() -> Split:
-    stream = generator("training data")
-    x = torch.randn(N, 5, generator=stream)
-    return Split(x, x[:, :3].argmax(1), 3, "train")
-
-
-def starts(count: int) -> Tensor:
-    noise = torch.randn(count, 100, generator=generator("starts"), dtype=torch.float64)
-    return flatten(NET) + 0.1 * noise
-
-
-def plan(rates: list[float], **changes: Any) -> Plan:
-    count = len(rates)
-    settings = {
-        "epochs": 4,
-        "batch_size": BATCH,
-        "momentum": torch.linspace(0.0, 0.9, count),
-        "weight_decay": torch.linspace(0.1, 0.0, count),
-        **changes,
-    }
-    return Plan(learning_rate=torch.tensor(rates, dtype=torch.float64), **settings)
-
-
-def run(theta: Tensor, chosen: Plan, *, first: int = 0, data: Split | None = None) -> Trained:
-    orders = [generator("order", first + m) for m in range(len(theta))]
-    return train(NET, CE, theta, data or split(), chosen, orders)
 
 
 def only(chosen: Plan, m: int) -> Plan:
@@ -63,41 +31,15 @@ def only(chosen: Plan, m: int) -> Plan:
     )
 
 
-def by_torch(theta: Tensor, chosen: Plan, m: int) -> tuple[Tensor, list[float], list[float]]:
-    """Parameters, training losses and learning rates of torch.optim.SGD on the same batches."""
-    net, data, order = CASES["mlp"].module, split(), generator("order", m)
-    load_flat(net, theta)
-    x, y = data.inputs.double(), data.targets
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=float(chosen.learning_rate[m]),
-        momentum=float(chosen.momentum[m]),
-        weight_decay=float(chosen.weight_decay[m]),
-    )
-    total = chosen.epochs * math.ceil(N / BATCH)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    curve, rates = [F.cross_entropy(net(x), y).item()], []
-    for _ in range(chosen.epochs):
-        for index in torch.randperm(N, generator=order).split(BATCH):
-            optimizer.zero_grad()
-            F.cross_entropy(net(x[index]), y[index]).backward()
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            if chosen.schedule == "cosine":
-                cosine.step()
-        curve.append(F.cross_entropy(net(x), y).item())
-    return flatten(net), curve, rates
-
-
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_parity_with_torch_optim(schedule: str):
     theta, chosen = starts(3), plan([0.3, 0.05, 0.1], schedule=schedule)
     trained = run(theta, chosen)
     for m in range(3):
-        expected, curve, rates = by_torch(theta[m], chosen, m)
-        assert relative_error(trained.theta[m], expected) < 1e-10
-        assert trained.curve[:, m].tolist() == pytest.approx(curve, rel=1e-10)
-        time = sum(rates) / (1 - float(chosen.momentum[m].double()))
+        way = by_torch(theta[m], chosen, m)
+        assert relative_error(trained.theta[m], way.ends[-1]) < 1e-10
+        assert trained.curve[:, m].tolist() == pytest.approx(way.curve, rel=1e-10)
+        time = sum(way.rates) / (1 - float(chosen.momentum[m].double()))
         assert trained.training_time[m].item() == pytest.approx(time, rel=1e-12)
     assert trained.outcomes == ("finished",) * 3
     assert trained.steps.tolist() == [12, 12, 12]
@@ -166,11 +108,8 @@ def test_a_diverged_model_stays_at_its_last_good_epoch():
 def test_a_loss_far_above_the_first_one_has_diverged():
     """Finite, yet more than so many times the first: a large but useless step."""
     trained = run(starts(1), plan([1e3], epochs=1, weight_decay=torch.zeros(1)))
-    theta, data = trained.theta, split()
-    moved, _, _ = by_torch(theta[0], plan([1e3], epochs=1, weight_decay=torch.zeros(1)), 0)
-    net = CASES["mlp"].module
-    load_flat(net, moved)
-    loss = F.cross_entropy(net(data.inputs.double()), data.targets).item()
+    way = by_torch(trained.theta[0], plan([1e3], epochs=1, weight_decay=torch.zeros(1)), 0)
+    loss = way.curve[-1]
     assert math.isfinite(loss)
     assert loss > DIVERGED_ABOVE * trained.curve[0, 0]
     assert trained.outcomes == ("diverged",)
@@ -272,28 +211,3 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.second(self.first(x.flatten(1)).tanh()).tanh())
-
-
-def test_trajectory_against_a_record_of_the_way():
-    """Trapezoids over the learning-rate time, from the parameters after each epoch."""
-    rates, theta = [0.05, 0.2, 1e8], starts(3)
-    kept = run(theta, plan(rates, keep_trajectory=True)).trajectory
-    assert kept is not None
-    x, y = split().inputs.double(), split().targets
-    for m in range(2):
-        # The epochs' ends, by training for one epoch, two epochs and so on.
-        ends = [
-            theta[m],
-            *(run(theta, plan(rates, epochs=e)).theta[m] for e in range(1, 5)),
-        ]
-        net, residuals = CASES["mlp"].module, []
-        for end in ends:
-            load_flat(net, end)
-            f = net(x).detach().requires_grad_()
-            residuals.append(torch.autograd.grad(F.cross_entropy(f, y, reduction="sum"), f)[0])
-        # The constant schedule gives every epoch the same learning-rate time.
-        path = torch.stack(residuals)
-        wanted = (path[:-1] + path[1:]).mean(0) / 2
-        torch.testing.assert_close(kept[m], wanted, rtol=0, atol=1e-10)
-    assert kept[2].isnan().all()  # diverged in its first epoch
-    assert run(theta, plan(rates)).trajectory is None
