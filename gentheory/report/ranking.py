@@ -84,7 +84,8 @@ def _clean(frame: pd.DataFrame, values: Column, resampling: Resampling) -> dict[
     Not over settings together: what the noise adds to the loss differs between them.
     """
     kept, found = np.isfinite(values), None
-    if frame["setting"].nunique() == 1 and float(frame["label_noise"].min()) > 0:
+    noisy = _column(frame, "label_noise") > 0
+    if frame["setting"].nunique() == 1 and noisy.all():
         clean = _column(frame, "clean_test_loss")[kept]
         if not _note(values[kept], clean):
             drawn: Resampling = {**resampling, "clusters": clusters(frame.loc[kept])}
