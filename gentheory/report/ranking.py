@@ -85,7 +85,7 @@ def _clean(frame: pd.DataFrame, values: Column, resampling: Resampling) -> dict[
     """
     kept, found = np.isfinite(values), None
     noisy = _column(frame, "label_noise") > 0
-    if frame["setting"].nunique() == 1 and noisy.all():
+    if len(set(frame["setting"])) == 1 and noisy.all():
         clean = _column(frame, "clean_test_loss")[kept]
         if not _note(values[kept], clean):
             drawn: Resampling = {**resampling, "clusters": clusters(frame.loc[kept])}
