@@ -12,20 +12,15 @@ from torch import Tensor
 import gentheory as gt
 from gentheory import measures
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature import linearized
 from gentheory.estimate import Estimate
+
+pytestmark = pytest.mark.usefixtures("untraced")
 
 PRECISE = {"tic.solve": {"rtol": 1e-11}}
 """Options with which what is solved to a tolerance is comparable to rounding."""
 DRAWN_BY_EXAMPLE = {"tic.solve"}
 """The n-th example gets the n-th random sign: in another order the draw is another one."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
-
-
-@pytest.fixture(autouse=True)
-def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing costs more than all the products of so small a net."""
-    monkeypatch.setattr(linearized, "_TRACING", math.inf)
 
 
 @pytest.fixture(params=measures.names())
