@@ -122,6 +122,7 @@ class EmpiricalRisk:
         """
         part = copy.copy(self)
         part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
+        part._results = {}
         part.__dict__.pop("num_examples", None)
         return part
 

@@ -68,6 +68,19 @@ def test_hessian_is_autograd_s(pair: tuple[losses.Loss, Tensor]):
         assert relative_error(found, expected) < 1e-14
 
 
+def test_the_trace_is_that_of_the_hessian(pair: tuple[losses.Loss, Tensor]):
+    loss, targets = pair
+    expected = loss.hessian(OUTPUTS, targets).diagonal(dim1=1, dim2=2).sum(1)
+    assert relative_error(loss.hessian_trace(OUTPUTS, targets), expected) < 1e-14
+
+
+def test_a_mean_hessian_over_no_time_is_the_hessian(pair: tuple[losses.Loss, Tensor]):
+    loss, targets = pair
+    r, traces = loss.gradient(OUTPUTS, targets), loss.hessian_trace(OUTPUTS, targets)
+    found = loss.mean_hessian(r, traces, OUTPUTS, targets)
+    assert relative_error(found, loss.hessian(OUTPUTS, targets)) < 1e-13
+
+
 def test_fisher_of_cross_entropy_enumerates_the_classes():
     expected = torch.zeros(B, C, C, dtype=torch.float64)
     for i in range(B):

@@ -389,3 +389,25 @@ def test_float32_and_float64_agree_to_rounding(case: Case):
     assert single.value().item() == pytest.approx(double.value().item(), rel=3e-6)
     assert relative_error(single.gradient(), double.gradient()) < 1e-4
     assert torch.equal(single.theta, flatten(case.module).float())
+
+
+def test_a_result_is_computed_once_for_each_key():
+    risk, calls = MLP.risk(), []
+
+    def result(value: int) -> int:
+        calls.append(value)
+        return value
+
+    assert [risk.once("a", lambda: result(1)), risk.once("a", lambda: result(2))] == [1, 1]
+    assert risk.once(("a", 0), lambda: result(3)) == 3
+    assert MLP.risk().once("a", lambda: result(4)) == 4
+    assert calls == [1, 3, 4]
+
+
+def test_results_belong_to_the_data_they_came_from():
+    risk = MLP.risk()
+    risk.once("count", lambda: risk.num_examples)
+    part = risk.restricted(lambda targets: targets == 0)
+    count = int((MLP.data[1] == 0).sum())
+    assert part.once("count", lambda: part.num_examples) == count < risk.num_examples
+    assert risk.once("count", lambda: 0) == risk.num_examples

@@ -52,9 +52,9 @@ def training(**changes: Any) -> dict[str, Any]:
 
 
 def slow() -> dict[str, Any]:
-    """Eight models in four shards of some tenths of a second: long enough to be hit by a signal."""
+    """Eight models in four shards of about a second: long enough to be hit by a signal."""
     grid = {"learning_rate": [0.03, 0.1], "seed": [0, 1, 2, 3]}
-    return study(training=training(epochs=200), grid=grid)
+    return study(training=training(epochs=350), grid=grid)
 
 
 def write(path: Path, raw: dict[str, Any]) -> Path:

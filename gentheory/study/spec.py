@@ -300,8 +300,8 @@ class Study(_Section):
         for place, exclusion in enumerate(self.exclude):
             for name, value in exclusion.given().items():
                 if value not in known.get(name, ()):
-                    among = known.get(name, "no axis of [grid]")
-                    raise ValueError(f"exclude[{place}].{name}: {value!r} is not in {among}")
+                    values = f"not among {known[name]}" if name in known else "of no axis in [grid]"
+                    raise ValueError(f"exclude[{place}].{name}: {value!r} is {values}; correct it")
         if not any(self.chosen(*place) for place in product(labels, self.grid.combinations())):
             raise ValueError("exclude: no model is left to train; drop an exclusion")
         return self

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,20 +13,15 @@ from torch import Tensor
 import gentheory as gt
 from gentheory import measures
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature import linearized
 from gentheory.estimate import Estimate
+
+pytestmark = pytest.mark.usefixtures("untraced")
 
 PRECISE = {"tic.solve": {"rtol": 1e-11}}
 """Options with which what is solved to a tolerance is comparable to rounding."""
 DRAWN_BY_EXAMPLE = {"tic.solve"}
 """The n-th example gets the n-th random sign: in another order the draw is another one."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
-
-
-@pytest.fixture(autouse=True)
-def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing costs more than all the products of so small a net."""
-    monkeypatch.setattr(linearized, "_TRACING", math.inf)
 
 
 @pytest.fixture(params=measures.names())
@@ -44,6 +40,11 @@ def checkpoint_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Checkp
 
 def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:
     return gt.measure(subject, name, seed=seed)[name]
+
+
+@cache
+def estimated(name: str, case: str) -> Estimate:
+    return estimate_of(name, checkpoint_of(CASES[case].risk()))
 
 
 def same(one: Estimate, other: Estimate, rtol: float) -> bool:
@@ -74,7 +75,7 @@ def test_signature_and_docstring(name: str):
 
 
 def test_a_number_or_a_reason(name: str, subject: Case):
-    estimate = estimate_of(name, checkpoint_of(subject.risk()))
+    estimate = estimated(name, subject.name)
     assert estimate.status in ("ok", "refused", "failed")
     assert math.isfinite(estimate.value) == (estimate.status == "ok")
     assert bool(estimate.reason) == (estimate.status != "ok")
@@ -82,15 +83,15 @@ def test_a_number_or_a_reason(name: str, subject: Case):
 
 
 def test_the_seed_decides(name: str, subject: Case):
-    first, again = (estimate_of(name, checkpoint_of(subject.risk()), seed=5) for _ in range(2))
+    first = estimated(name, subject.name)
+    again, other = (estimate_of(name, checkpoint_of(subject.risk()), seed) for seed in (0, 6))
     assert first == again
-    other = estimate_of(name, checkpoint_of(subject.risk()), seed=6)
     spread = math.hypot(first.stderr, other.stderr)
     assert abs(first.value - other.value) <= 4 * spread + 1e-9 * abs(first.value)
 
 
 def test_json_round_trip(name: str, subject: Case):
-    estimate = estimate_of(name, checkpoint_of(subject.risk()))
+    estimate = estimated(name, subject.name)
     assert Estimate.from_json(estimate.to_json()) == estimate
 
 

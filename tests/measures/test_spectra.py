@@ -16,6 +16,8 @@ from gentheory.factors.traces import ggn_traces
 from gentheory.measures import spectra
 from gentheory.seeds import generator
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.mark.parametrize("curvature", ["hessian", "ggn"])
 def test_top_is_the_largest_dense_eigenvalue(case: Case, curvature: str):

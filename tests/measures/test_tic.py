@@ -16,6 +16,8 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.measures import tic
 from gentheory.seeds import generator
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 MEASURES = {"exact": tic.exact, "diagonal": tic.diagonal, "trace_ratio": tic.trace_ratio}
 
 
@@ -30,6 +32,24 @@ def matrices(case: Case, curvature: str, centred: bool) -> tuple[Tensor, Tensor]
 
 def curvatures(case: Case) -> list[str]:
     return ["ggn"] if case.likelihood is None else ["ggn", "fisher"]
+
+
+def test_other_dampings_cost_no_other_eigendecomposition(monkeypatch: pytest.MonkeyPatch):
+    seen: list[tuple[int, ...]] = []
+    eigh = torch.linalg.eigh
+
+    def counted(matrix: Tensor) -> Any:
+        seen.append(tuple(matrix.shape))
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", counted)
+    risk = CASES["mlp"].risk()
+    values = {run("exact", risk, damping=damping).value for damping in (1e-3, 1e-2, 0.1)}
+    run("exact", risk, centred=True, truncated=True)
+    assert (len(values), seen) == (3, [(100, 100)])
+    run("exact", risk, curvature="fisher")
+    run("exact", CASES["mlp"].risk(theta=2 * risk.theta))
+    assert seen == [(100, 100)] * 3
 
 
 # Against the oracle, on every tiny net.

@@ -28,10 +28,22 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def reports():
+    return {}
+
+
+@pytest.fixture
+def report(study, reports, tmp_path_factory):
+    """The report of the study, written once."""
+    if not reports:
+        reports["study"] = write_report(study, tmp_path_factory.mktemp("page"), num_resamples=50)
+    return reports["study"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_the_page_in_a_window(browser, study, tmp_path, width, scheme):
-    report = write_report(study, tmp_path, num_resamples=50)
+def test_the_page_in_a_window(browser, report, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(message.text))

@@ -57,6 +57,12 @@ def written(study, folder):
     return Page(path.read_text("utf-8"))
 
 
+@pytest.fixture(scope="module")
+def crowded(many, tmp_path_factory):
+    """The report of many settings, written once."""
+    return write_report(many, tmp_path_factory.mktemp("many"), **FAST)
+
+
 def test_every_tag_is_closed_and_ids_are_unique(written):
     assert written.open == []
     ids = [attributes["id"] for _, attributes in written.tags if "id" in attributes]
@@ -184,14 +190,13 @@ def test_an_empty_study_writes_nothing(study, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_settings_are_heat_maps_and_folded_tables(many, tmp_path):
-    report = write_report(many, tmp_path, **FAST)
-    page = Page(report.path.read_text("utf-8"))
+def test_many_settings_are_heat_maps_and_folded_tables(crowded):
+    page = Page(crowded.path.read_text("utf-8"))
     assert page.open == []
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert len(page.all("details")) == len(page.all("summary")) == 5
-    drawn = sorted(file.name for file in (tmp_path / "figures").glob("heat*.svg"))
+    drawn = sorted(file.name for file in crowded.path.parent.glob("figures/heat*.svg"))
     assert drawn == [
         "heat_partial.svg",
         "heat_partial_development.svg",
@@ -202,23 +207,23 @@ def test_many_settings_are_heat_maps_and_folded_tables(many, tmp_path):
     text = page.text
     assert "The findings are about 5 settings on which nothing was chosen; the 5 others" in text
     assert "Settings of development On these 5 settings the criterion was chosen" in text
-    assert not re.search(r"n [13579]00\b", " ".join(report.findings))
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert not re.search(r"n [13579]00\b", " ".join(crowded.findings))
+    results = json.loads(crowded.path.with_name("results.json").read_text())
     assert {row["rival"] for row in results["rivalry"]} == {"validation:0.1"}
     choice = {row["predictor"]: row for row in results["choices"]}
     assert choice["validation:0.1"]["seconds"] == 2.0
     assert choice["validation:0.1"]["settings"] == 5
 
 
-def test_every_rival_has_a_table_of_pairs(many, tmp_path):
-    text = write_report(many, tmp_path, **FAST).path.read_text("utf-8")
+def test_every_rival_has_a_table_of_pairs(crowded):
+    text = crowded.path.read_text("utf-8")
     assert text.count('id="rival-0-difference"') == 1
     assert text.count('id="development-rival-0-difference"') == 1
     assert "Lead over validation:0.1" in text
 
 
-def test_tables_of_development_stand_in_their_own_part(many, tmp_path):
-    text = write_report(many, tmp_path, **FAST).path.read_text("utf-8")
+def test_tables_of_development_stand_in_their_own_part(crowded):
+    text = crowded.path.read_text("utf-8")
     before, after = text.split('<h2 id="development">')
     own, later = after.split("</section>", 1)
     head = "n\N{NO-BREAK SPACE}%d<small>"

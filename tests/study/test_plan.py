@@ -123,6 +123,34 @@ def test_every_model_is_in_one_shard_and_stacks_share_what_they_must() -> None:
         assert len({plan.digest(point.data) for point in shard.points}) == 1
 
 
+def test_what_is_excluded_is_not_planned_and_leaves_the_others_as_they_were() -> None:
+    wide = tiny.net(label="wide", options={"depth": 2, "width": 5})
+    sections = {
+        "architectures": [tiny.net(), wide],
+        "grid": {"n_train": [30, 60], "label_noise": [0.0, 0.2], "seed": [0, 1]},
+    }
+    exclude = [{"architecture": "wide", "n_train": 30}, {"label_noise": 0.2, "seed": 1}]
+    kept = plan.points(study(**sections, exclude=exclude))
+    assert {point.id for point in kept} < ids(**sections)
+    axes = ("n_train", "label_noise", "seed")
+    found = {(p.architecture, *(p.settings[axis] for axis in axes)) for p in kept}
+    assert found == {
+        (label, n, noise, seed)
+        for label, n, noise, seed in itertools.product(
+            ("net", "wide"), (30, 60), (0.0, 0.2), (0, 1)
+        )
+        if not (label == "wide" and n == 30) and not (noise == 0.2 and seed == 1)
+    }
+    assert len(kept) == 9
+
+
+def test_every_draw_of_an_excluded_grid_point_is_left_out() -> None:
+    sections = {"grid": {"batch_size": [16, 32]}, "draws": _draws(3, momentum=(0.0, 0.9))}
+    kept = plan.points(study(**sections, exclude=[{"batch_size": 16}]))
+    assert [point.settings["batch_size"] for point in kept] == [32] * 3
+    assert {point.id for point in kept} < ids(**sections)
+
+
 def _draws(count: int, **ranges: tuple[float, float]) -> dict[str, Any]:
     return {"count": count, **{n: {"low": a, "high": b} for n, (a, b) in ranges.items()}}
 
@@ -192,6 +220,26 @@ def test_label_noise_spares_the_examples_and_is_the_same_for_all() -> None:
     assert (clean.train().inputs == noisy.train().inputs).all()
     assert int(wrong.sum()) == 30
     assert (noisy.train().targets == Recipe("digits", {}, 60, 0.5).train().targets).all()
+
+
+def test_test_labels_have_the_training_data_s_noise_and_a_stream_of_their_own() -> None:
+    recipe = Recipe("digits", {}, 60, 0.25)
+    test, clean = recipe.test(), recipe.clean_test()
+    wrong = test.targets != clean.targets
+    assert (test.inputs == clean.inputs).all()
+    assert int(wrong.sum()) == round(0.25 * len(clean))
+    assert (recipe.test().targets == test.targets).all()
+    assert (Recipe("digits", {}, 300, 0.25).test().targets == test.targets).all()
+    assert (Recipe("digits", {}, 60, 0.25, 1).test().targets != test.targets).any()
+    plain = Recipe("digits", {}, len(clean)).train()
+    in_training = Recipe("digits", {}, len(clean), 0.25).train().targets != plain.targets
+    assert int(in_training.sum()) == int(wrong.sum())
+    assert (in_training != wrong).any()  # not the same places
+
+
+def test_without_label_noise_the_test_labels_are_untouched() -> None:
+    recipe = Recipe("digits", {}, 60)
+    assert (recipe.test().targets == recipe.clean_test().targets).all()
 
 
 @pytest.mark.parametrize("n_train", [0, 1201])

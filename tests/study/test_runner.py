@@ -1,14 +1,14 @@
 import math
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import tiny
 
+from gentheory.checkpoint import load
+from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.study import engine, plan, runner
 from gentheory.study import shard as shards
@@ -47,6 +47,26 @@ def test_what_a_study_leaves(store: Store) -> None:
     np.testing.assert_allclose(last, models["train_loss"], rtol=1e-6)
     assert store.inflight() == []
     assert store.failures() == {}
+
+
+def test_the_test_loss_is_on_noisy_labels_and_the_clean_one_on_clean_ones(tmp_path: Path) -> None:
+    grid = {"label_noise": [0.0, 0.4], "seed": [0, 1]}
+    store = tiny.done(
+        tmp_path / "out", tiny.study(grid=grid, measures={"names": ["norms.parameters"]})
+    )
+    models = store.table("models")
+    noisy = models["label_noise"] > 0
+    assert noisy.sum() == 2
+    assert (models["test_loss"] == models["clean_test_loss"])[~noisy].all()
+    np.testing.assert_allclose(models["gap"], models["test_loss"] - models["train_loss"])
+    for shard in plan.shards(store.study):
+        weights = store.path / "shards" / shard.id / "weights.safetensors"
+        for place, point in enumerate(shard.points):
+            recipe = Recipe(**point.data)
+            row = models[models["model"] == point.id].iloc[0]
+            for data, column in ((recipe.test(), ""), (recipe.clean_test(), "clean_")):
+                loss = load(weights, place, data=data).risk.example_losses().mean().item()
+                assert row[f"{column}test_loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_a_run_is_noted_with_how_it_was_made(store: Store) -> None:
@@ -177,54 +197,3 @@ def test_leftovers_of_stopped_runs_are_swept(tmp_path: Path) -> None:
     (left / "models.parquet").write_text("half")
     run(store)
     assert list((store.path / "inflight").iterdir()) == []
-
-
-def test_two_runners_on_one_folder(
-    tmp_path: Path, undisturbed: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tiny.write(tmp_path / "slow.toml", tiny.slow())
-    command = ("run", file, "--out", tmp_path / "out", "--engine", "serial")
-    with tiny.process(*command) as one, tiny.process(*command) as other:
-        ends = [running.communicate(timeout=120) for running in (one, other)]
-    assert [one.returncode, other.returncode] == [0, 0], ends
-    assert all(out == f"8 of 8 models done in {tmp_path / 'out'}\n" for out, _ in ends)
-    store = Store.open(tmp_path / "out")
-    tiny.assert_same(store, undisturbed)
-    assert len(list(store.path.glob("shards/*"))) == 4
-    assert store.inflight() == []
-    assert [run["shards"] for run in store.runs()] <= [4, 4]
-
-
-def test_an_interrupt_and_a_killed_worker_cost_nothing_and_both_engines_agree(
-    tmp_path: Path, undisturbed: Store
-) -> None:
-    file, out = tiny.write(tmp_path / "slow.toml", tiny.slow()), tmp_path / "out"
-    command = ("run", file, "--out", out, "--workers", 2)
-    with tiny.process(*command) as running:
-        tiny.until(lambda: list(out.glob("shards/*/shard.json")))
-        family = psutil.Process(running.pid).children(recursive=True)
-        os.killpg(running.pid, signal.SIGINT)
-        printed, err = running.communicate(timeout=60)
-    store = Store.open(out)
-    count = 2 * len(store.done())
-    assert running.returncode == 130, err
-    assert printed == ""
-    assert err.endswith(
-        f"Stopped: {count} of 8 models are done and kept in {out}; "
-        "the same command goes on from there.\n"
-    )
-    assert "Traceback" not in err
-    tiny.until(lambda: not any(map(tiny.alive, family)), seconds=30)
-    before = tiny.files(store)
-
-    with tiny.process(*command) as running:
-        item = tiny.until(lambda: tiny.at_work(out))
-        os.kill(item.owner["pid"], signal.SIGKILL)
-        assert item.path.exists()  # it was hit in the midst of the shard
-        printed, err = running.communicate(timeout=120)
-    assert (running.returncode, printed) == (0, f"8 of 8 models done in {out}\n"), err
-    assert "Traceback" not in err
-    assert "Warning" not in err
-    assert tiny.files(store).items() >= before.items()
-    tiny.assert_same(store, undisturbed)
-    assert store.inflight() == []

@@ -119,6 +119,22 @@ def measured(**section: Any) -> dict[str, Any]:
             "report.development = .*Input should be 'checkerboard'",
         ),
         ({"report": {"development": "checkerboard"}}, "one setting cannot be split; drop it"),
+        ({"exclude": [{}]}, r"exclude\[0\] \(no key leaves out everything; name an architecture"),
+        ({"exclude": [{"sed": 1}]}, r"exclude\[0\]\.sed = 1 \(unknown key"),
+        ({"exclude": [{"seed": -1}]}, r"exclude\[0\]\.seed = -1 \(Input should be greater"),
+        (
+            {"exclude": [{"seed": 0}, {"architecture": "nett"}]},
+            r"exclude\[1\]\.architecture: 'nett' is not among \['net'\]; correct it",
+        ),
+        ({"exclude": [{"seed": 7}]}, r"exclude\[0\]\.seed: 7 is not among \[0, 1\]"),
+        (
+            {"exclude": [{"seed": 0, "momentum": 0.5}]},
+            r"exclude\[0\]\.momentum: 0\.5 is of no axis in \[grid\]",
+        ),
+        (
+            {"exclude": [{"seed": 0}, {"seed": 1}]},
+            "exclude: no model is left to train; drop an exclusion",
+        ),
     ],
 )
 def test_what_cannot_be_a_study(sections: dict[str, Any], message: str) -> None:
