@@ -84,6 +84,13 @@ def explain(risk: EmpiricalRisk, inputs: Tensor) -> frozenset[str]:
     )
 
 
+def activations(risk: EmpiricalRisk, inputs: Tensor) -> int:
+    """Numbers that the captured layers put out for one example."""
+    with _recorded(risk.module) as calls, torch.no_grad():
+        risk.outputs(risk.theta, inputs[:1])
+    return sum(call.outputs.numel() for call in calls)
+
+
 def _factors(
     risk: EmpiricalRisk, inputs: Tensor, cotangents: Cotangents, names: frozenset[str]
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "K B C"], dict[str, Factor]]:

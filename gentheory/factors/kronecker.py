@@ -62,13 +62,19 @@ def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
 def _factors(factor: Factor, signs: Float[Tensor, "K B"]) -> tuple[Tensor, ...]:
     """Sums over examples: A (mean over positions), S of the curvature and of C, mean gradient."""
     a, g = factor.inputs, factor.gradients
-    weighted = g[:, :-1] * signs[:-1, :, None, None].to(g)
-    rows, last = a.flatten(1, 2), g[:, -1].flatten(1, 2)
+    positions = a.shape[2]
+    weights = signs[:-1, :, None].to(g)
+    if positions == 1:  # all examples are the rows of one matrix
+        a, g, weights = a.transpose(1, 2), g.transpose(2, 3), weights.mT
+        curved = (g[:, :-1] * weights[..., None]).mT @ g[:, :-1]
+    else:  # one product an example: to bring all into one matrix would copy them
+        curved = (g[:, :-1].mT @ g[:, :-1]) * weights[..., None]
+    last = g[:, -1]
     return (
-        (rows.mT @ rows / a.shape[2]).double(),
-        (weighted.flatten(1, 3).mT @ g[:, :-1].flatten(1, 3)).double(),
-        (last.mT @ last).double(),
-        (last.mT @ rows).double().flatten(),
+        (a.mT @ a / positions).sum(1).double(),
+        curved.sum((1, 2)).double(),
+        (last.mT @ last).sum(1).double(),
+        (last.mT @ a).sum(1).double().flatten(),
     )
 
 

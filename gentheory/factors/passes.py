@@ -8,26 +8,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.data.batches import Batch
-from gentheory.factors.capture import Capture, capture, explain
+from gentheory.factors.capture import Capture, activations, capture, explain
 from gentheory.middles import Middle
 from gentheory.risk import EmpiricalRisk
 
-CHUNK = 256
-"""Examples at once."""
+_NUMBERS = 2**22
+"""Gradients of activations at once: those of more leave the caches."""
 
 _NOISE = 1e-14
 """Eigenvalues of W_i below this share of the largest are rounding."""
 
 
 def captures(
-    risk: EmpiricalRisk, cotangents: Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]]
+    risk: EmpiricalRisk,
+    cotangents: Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]],
+    *,
+    several: bool = True,
 ) -> Iterator[tuple[Batch, Capture]]:
-    """Per chunk of examples the batch and the capture of what (outputs, batch) is mapped to."""
-    explained: frozenset[str] | None = None
+    """Per chunk of examples the batch and the capture of what (outputs, batch) is mapped to.
+
+    `several`: there are about as many cotangents as outputs, rather than one.
+    """
+    first = next(risk.batches())[0]
+    explained = risk.once("explained parameters", lambda: explain(risk, first))
+    each = risk.once("activations", lambda: activations(risk, first))
+    size = max(1, _NUMBERS // (max(1, each) * (risk.num_outputs if several else 1)))
     for whole in risk.batches():
-        for batch in zip(*(tensor.split(CHUNK) for tensor in whole), strict=True):
-            if explained is None:
-                explained = explain(risk, batch[0])
+        for batch in zip(*(tensor.split(size) for tensor in whole), strict=True):
             rows = partial(_of_batch, cotangents, batch)
             yield batch, capture(risk, batch[0], rows, explained=explained)
 
@@ -48,7 +55,11 @@ def output_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:
 
 def residual_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:
     """For each example's own residual (K = 1): the gradients of the losses."""
-    return captures(risk, lambda outputs, batch: risk.loss.gradient(outputs, batch[1])[None])
+
+    def residuals(outputs: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, "1 B C"]:
+        return risk.loss.gradient(outputs, batch[1])[None]
+
+    return captures(risk, residuals, several=False)
 
 
 def moment_captures(

@@ -68,6 +68,11 @@ _LOSS = (
         "paired interval excludes 0.",
     ),
     ("partial_kendall", "Partial τ with the test loss given the training loss", ""),
+    (
+        "clean_kendall",
+        "Kendall's τ with the loss on correctly labelled test data",
+        "Elsewhere the test data have the training data's label noise.",
+    ),
 )
 
 
@@ -220,7 +225,7 @@ def _matrix(
 
 def _undefined(rows: Iterable[Row], column: str) -> bool:
     """Whether the number has no meaning, as for a baseline compared with itself."""
-    unexplained = [row[column] for row in rows if not row["note"]]
+    unexplained = [row.get(column, math.nan) for row in rows if not row["note"]]
     return bool(unexplained) and all(math.isnan(value) for value in unexplained)
 
 

@@ -64,7 +64,8 @@ def criteria(population: Population, resampling: Resampling) -> pd.DataFrame:
 
     Predictors are the training loss alone, the learning-rate time, the rivals (of kind "rival")
     as they are, and the training loss plus each predicted gap; `lead` is measured against the
-    training loss alone.
+    training loss alone. `clean_kendall`: tau with the loss on correctly labelled test data, in
+    settings with label noise.
     """
     rows: list[dict[str, Any]] = []
     for setting, frame in population.groups():
@@ -73,8 +74,23 @@ def criteria(population: Population, resampling: Resampling) -> pd.DataFrame:
             row = {"setting": setting, "predictor": name, "kind": kind(name)}
             rivals = {TRAINING_LOSS: predictors[TRAINING_LOSS]} if name != TRAINING_LOSS else {}
             row |= _scores(frame, name, values, "test_loss", rivals, resampling)
-            rows.append(row)
+            rows.append(row | _clean(frame, values, resampling))
     return pd.DataFrame(rows)
+
+
+def _clean(frame: pd.DataFrame, values: Column, resampling: Resampling) -> dict[str, float]:
+    """Tau with the loss on correctly labelled test data, where that is another than the test loss.
+
+    Not over settings together: what the noise adds to the loss differs between them.
+    """
+    kept, found = np.isfinite(values), None
+    noisy = _column(frame, "label_noise") > 0
+    if len(set(frame["setting"])) == 1 and noisy.all():
+        clean = _column(frame, "clean_test_loss")[kept]
+        if not _note(values[kept], clean):
+            drawn: Resampling = {**resampling, "clusters": clusters(frame.loc[kept])}
+            found = kendall_interval(values[kept], clean, **drawn)
+    return interval_columns("clean_kendall", found)
 
 
 def gap_predictors(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
