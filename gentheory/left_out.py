@@ -155,26 +155,19 @@ def without_example(
     curvature and the Jacobians at its end, d ← (I + D (G₋ᵢ + weight decay))⁻¹ (d + D Jᵢᵀ r̄_i / n).
     One window alone is ridge with 1 / T.
 
-    Of more than `max_examples` a random subset estimates G and is left out, one by one.
+    Of more than `max_examples` a random subset is left out, one by one; G is that of all.
     """
     risk, kept = checkpoint.risk, _kept_trajectory(checkpoint)
     check_size("tic.left_out", risk.num_params, max_params)
-    chosen = torch.arange(risk.num_examples)
-    if risk.num_examples > max_examples:
-        chosen = torch.randperm(risk.num_examples, generator=generator)[:max_examples].sort().values
-    inputs, targets = (torch.cat(parts)[chosen] for parts in zip(*risk.batches(), strict=True))
+    drawn = torch.randperm(risk.num_examples, generator=generator)[:max_examples]
+    chosen = drawn.sort().values.to(risk.device)
     displaced = torch.zeros(risk.num_params, len(chosen), dtype=torch.float64, device=risk.device)
     leverage = 0.0
     for window in kept.windows():
-        theta = window.parameters.to(risk.theta)
-        with torch.no_grad():
-            outputs = risk.outputs(theta, inputs)
-        residuals = window.residuals[chosen].double()
-        middles = risk.loss.mean_hessian(residuals, window.traces[chosen], outputs, targets)
-        rows = jacobian(risk, theta, inputs).double()
-        step = _Step(rows, middles, residuals, float(window.time), checkpoint.num_training_examples)
-        displaced, found = step.displaced(displaced, risk.weight_decay)
+        step = _Step.of(risk, window, chosen, checkpoint.num_training_examples)
+        displaced, found = step.displaced(displaced)
         leverage = max(leverage, found)
+    inputs, targets = (torch.cat(parts)[chosen] for parts in zip(*risk.batches(), strict=True))
     with torch.no_grad():
         outputs = risk.outputs(risk.theta, inputs).double()
     moved = torch.einsum("ncp,pn->nc", jacobian(risk, risk.theta, inputs).double(), displaced)
@@ -185,33 +178,49 @@ def without_example(
 
 @dataclass(frozen=True)
 class _Step:
-    """One window for m examples of n."""
+    """One window, for the m examples to be left out."""
 
+    share: float
+    """D / n."""
+    matrix: Float[Tensor, "P P"]
+    """K = I + D (G + weight decay), with all examples in G."""
     jacobian: Float[Tensor, "m C P"]
     middles: Float[Tensor, "m C C"]
     residuals: Float[Tensor, "m C"]
-    time: float
-    num_train: int
 
-    def displaced(
-        self, before: Float[Tensor, "P m"], weight_decay: float
-    ) -> tuple[Float[Tensor, "P m"], float]:
+    @classmethod
+    def of(cls, risk: EmpiricalRisk, window: Trajectory, chosen: Tensor, n: int) -> "_Step":
+        """One pass of Jacobians at the window's end; those of the chosen examples are kept."""
+        theta, time = window.parameters.to(risk.theta), float(window.time)
+        matrix = torch.zeros(len(theta), len(theta), dtype=torch.float64, device=risk.device)
+        kept: list[tuple[Tensor, ...]] = []
+        start = 0
+        for rows, outputs, (_, targets) in jacobians(risk, theta):
+            own = slice(start, start + len(rows))
+            start = own.stop
+            residuals, rows = window.residuals[own].double(), rows.double()
+            middles = risk.loss.mean_hessian(residuals, window.traces[own], outputs, targets)
+            half = (roots(middles).mT @ rows).flatten(0, 1)
+            matrix.addmm_(half.T, half)
+            here = chosen[(chosen >= own.start) & (chosen < own.stop)] - own.start
+            kept.append((rows[here], middles[here], residuals[here]))
+        matrix *= time / risk.num_examples
+        matrix.diagonal().add_(1 + time * risk.weight_decay)
+        return cls(time / n, matrix, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
+
+    def displaced(self, before: Float[Tensor, "P m"]) -> tuple[Float[Tensor, "P m"], float]:
         """The displacements after the window, and the largest leverage."""
-        j, share = self.jacobian, self.time / self.num_train
-        half = (roots(self.middles).mT @ j).flatten(0, 1)
-        matrix = self.time / len(j) * (half.T @ half)
-        matrix.diagonal().add_(1 + self.time * weight_decay)
-        factor = torch.linalg.cholesky(matrix)
+        j, factor = self.jacobian, torch.linalg.cholesky(self.matrix)
         rows = torch.linalg.solve_triangular(factor, j.flatten(0, 1).T, upper=False)
         rows = rows.T.view_as(j)  # J_i K^-½
         # K holds the example itself; Woodbury's identity in the outputs' space takes it out.
-        influence = share * rows @ rows.mT
+        influence = self.share * rows @ rows.mT
         own = influence @ self.middles
         eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
         seen = torch.einsum("ncp,pn->nc", j, torch.cholesky_solve(before, factor))
         driven = torch.einsum("ncd,nd->nc", influence, self.residuals)
         left = torch.linalg.solve(eye - own, seen + driven)
         forces = self.residuals + torch.einsum("ncd,nd->nc", self.middles, left)
-        driven_by = share * torch.einsum("ncp,nc->pn", j, forces)
+        driven_by = self.share * torch.einsum("ncp,nc->pn", j, forces)
         after = torch.cholesky_solve(before + driven_by, factor)
         return after, float(torch.linalg.eigvals(own).abs().max())

@@ -135,17 +135,21 @@ def _hessian_block(risk: EmpiricalRisk, block: slice) -> Float[Tensor, "p p"]:
 
 
 def jacobians(
-    risk: EmpiricalRisk,
+    risk: EmpiricalRisk, theta: Float[Tensor, " P"] | None = None
 ) -> Iterator[tuple[Float[Tensor, "B C P"], Float[Tensor, "B C"], Batch]]:
-    """Per-example Jacobians of the outputs, in chunks that fit a fixed amount of memory."""
+    """Per-example Jacobians of the outputs, in chunks that fit a fixed amount of memory.
+
+    At the risk's own parameters unless others are given.
+    """
+    theta = risk.theta if theta is None else theta
     for inputs, targets in risk.batches():
         with torch.no_grad():
-            outputs = risk.outputs(risk.theta, inputs)
+            outputs = risk.outputs(theta, inputs)
         # float64 costs 8 bytes; J, W J and the flat copy of each live at once.
         chunk = max(1, _JACOBIAN_BYTES // (8 * risk.num_params * outputs.shape[1]))
         parts = (tensor.split(chunk) for tensor in (inputs, outputs, targets))
         for x, f, y in zip(*parts, strict=True):
-            yield jacobian(risk, risk.theta, x), f, (x, y)
+            yield jacobian(risk, theta, x), f, (x, y)
 
 
 def jacobian(

@@ -378,11 +378,11 @@ def left_out(
     curvature, and the Jacobians at its end. One window is `leave_one_out` with damping and
     residuals "training", but for a curvature of the same time as the residuals.
 
-    `stderr` covers the choice of examples where there are more than `max_examples`, which then
-    also estimate G; 0 where there are not. Refused above `max_params`, and for a checkpoint
+    `stderr` covers the choice of the m examples left out where there are more than
+    `max_examples`; 0 where there are not. Refused above `max_params`, and for a checkpoint
     without a trajectory.
 
-    Cost: for each of 3 windows m · C · P² operations, m the examples, and 3 m · C · P numbers.
+    Cost: for each of 3 windows N · C · P² operations and 2 m · C · P + 2 P² numbers.
     Source: this package; Rad & Maleki 2020 (arXiv 1801.10243) in the limit of one window.
     """
     found = without_example(
