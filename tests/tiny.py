@@ -52,9 +52,9 @@ def training(**changes: Any) -> dict[str, Any]:
 
 
 def slow() -> dict[str, Any]:
-    """Eight models in four shards of about a second: long enough to be hit by a signal."""
+    """Eight models in four shards of some tenths of a second: long enough to be hit by a signal."""
     grid = {"learning_rate": [0.03, 0.1], "seed": [0, 1, 2, 3]}
-    return study(training=training(epochs=350), grid=grid)
+    return study(training=training(epochs=200), grid=grid)
 
 
 def write(path: Path, raw: dict[str, Any]) -> Path:
@@ -127,7 +127,9 @@ def refused(ended: Ended, message: str) -> None:
 @contextmanager
 def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """`gentheory ARGUMENTS` in a process of its own, in a process group of its own."""
-    code = "from gentheory.cli import main; main()"
+    # What a shell starts in the background ignores SIGINT, and so would all that this starts.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from gentheory.cli import main; main()"
     with (
         # A cluster that is killed leaves its scratch folder behind.
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,

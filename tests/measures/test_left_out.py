@@ -188,6 +188,16 @@ def test_some_examples_estimate_what_all_of_them_give():
     assert 0.7 < np.mean([e.stderr for e in drawn]) / values.std(ddof=1) < 1.4
 
 
+def test_an_example_s_shift_does_not_depend_on_which_others_are_left_out():
+    every, some = (
+        without_example(many(), max_examples=m, max_params=100, generator=generator("some"))
+        for m in (240, 80)
+    )
+    pairs = some.shifts[:, None] - every.shifts[None]
+    distances = pairs.norm(dim=2).min(1).values
+    assert distances.max() < 1e-12 * every.shifts.norm()
+
+
 def test_the_seed_draws_the_examples_and_all_of_them_need_none():
     subject = many()
     few = [measured(subject, seed=seed, max_examples=80).value for seed in (1, 1, 2)]
