@@ -40,16 +40,31 @@ def main() -> int:
             budget=options.budget,
             quick=options.quick,
         )
-        measured = [_measured(comparison, settings) for comparison in chosen]
+        measured: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for comparison in chosen:
+            measured.append(_measured(comparison, settings))
+            if not options.quick:  # after each row: who stops it keeps what is there
+                page = _write(chosen, measured, settings, started, Path(options.out))
+    if not options.quick:
+        print(page)
+    return 0
+
+
+def _write(
+    chosen: list[Comparison],
+    measured: list[tuple[dict[str, Any], dict[str, Any]]],
+    settings: Settings,
+    started: float,
+    out: Path,
+) -> Path:
+    """The page of the rows so far."""
     rate = max(found["rate"] for found, _ in measured)
     rows = [
         replace(row(comparison, found, rate), **beside)
-        for comparison, (found, beside) in zip(chosen, measured, strict=True)
+        for comparison, (found, beside) in zip(chosen, measured, strict=False)
     ]
     about = {**machine(settings, rate), "seconds": round(time.perf_counter() - started)}
-    if not options.quick:
-        print(write_page(rows, about, Path(options.out)))
-    return 0
+    return write_page(rows, about, out)
 
 
 def _measured(comparison: Comparison, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
