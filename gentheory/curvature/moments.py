@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from gentheory.curvature.blocks import diagonal_block
 from gentheory.curvature.hessian import hessian
 from gentheory.data.batches import Batch
 from gentheory.errors import InputError
-from gentheory.linalg import LinearOperator
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Modes
 from gentheory.risk import EmpiricalRisk
@@ -112,26 +112,16 @@ def dense_moments(
                 inner = rows[:, :, block]
                 h.addmm_((weights @ inner).flatten(0, 1).T, inner.flatten(0, 1))
     if middle is None:
-        curved = [_hessian_block(risk, block) for block in blocks]
+        operator = hessian(risk)
+        curved = [diagonal_block(operator, block).dense().double() for block in blocks]
+        for h in curved:
+            h.diagonal().sub_(risk.weight_decay)
+            h *= risk.num_examples
     count = risk.num_examples
     return [
         Moments(block, (h + h.T) / (2 * count), (c + c.T) / (2 * count), mean[block] / count)
         for block, h, c in zip(blocks, curved, covariances, strict=True)
     ]
-
-
-def _hessian_block(risk: EmpiricalRisk, block: slice) -> Float[Tensor, "p p"]:
-    """N times the data's part of the Hessian, on these rows and columns."""
-    operator = hessian(risk)
-    size = block.stop - block.start
-
-    def restricted(v: Float[Tensor, "K p"]) -> Float[Tensor, "K p"]:
-        whole = v.new_zeros(len(v), operator.size)
-        whole[:, block] = v
-        return operator(whole)[:, block] - risk.weight_decay * v
-
-    inner = LinearOperator(restricted, size, operator.dtype, operator.device)
-    return inner.dense().double() * risk.num_examples
 
 
 def jacobians(

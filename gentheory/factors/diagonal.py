@@ -46,7 +46,7 @@ def diagonals(
     for signs, captured in moment_captures(risk, middle):
         turned = {name: rotation(name, factor) for name, factor in captured.factors.items()}
         parts = {name: _moments(factor, signs) for name, factor in turned.items()}
-        totals += placed(risk.layout, parts, _rest_moments(captured, signs))
+        totals += placed(risk.layout, parts, rest_moments(captured, signs))
     return Diagonals(*(totals / risk.num_examples))
 
 
@@ -95,7 +95,8 @@ def _dense_moments(factor: Factor, weights: Float[Tensor, "K B"]) -> Float[Tenso
     return torch.stack([curved, covariance, mean])
 
 
-def _rest_moments(captured: Capture, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 r"]:
+def rest_moments(captured: Capture, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 r"]:
+    """Sums over examples of what `diagonals` averages, for the parameters without factors."""
     rest = captured.rest.double()
     squares = rest.square()
     curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.factors.capture import Factor
-from gentheory.factors.diagonal import placed
+from gentheory.factors.diagonal import placed, rest_moments
 from gentheory.factors.passes import moment_captures
 from gentheory.middles import Middle
 from gentheory.modes import Modes
@@ -44,7 +44,7 @@ def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
             found = _factors(factor, signs)
             known = sums.get(name)
             sums[name] = found if known is None else tuple(map(torch.add, known, found))
-        others = _rest(captured.rest.double(), signs)
+        others = rest_moments(captured, signs)
         rest = others if rest is None else rest + others
     assert rest is not None  # a risk has at least one batch
     count = risk.num_examples
@@ -76,12 +76,6 @@ def _factors(factor: Factor, signs: Float[Tensor, "K B"]) -> tuple[Tensor, ...]:
         (last.mT @ last).sum(1).double(),
         (last.mT @ a).sum(1).double().flatten(),
     )
-
-
-def _rest(rest: Float[Tensor, "K B r"], signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 r"]:
-    squares = rest.square()
-    curved = torch.einsum("kbr,kb->r", squares[:-1], signs[:-1].to(rest))
-    return torch.stack([curved, squares[-1].sum(0), rest[-1].sum(0)])
 
 
 @dataclass(frozen=True)
