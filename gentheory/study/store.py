@@ -2,7 +2,8 @@
 
     DIR/study.json                what the study is, and its shards by name and size
     DIR/shards/ID/                committed shards: tables (Parquet), weights, and shard.json
-    DIR/inflight/ID.NONCE/        shards being made: owner.json, progress.json, and what is ready
+    DIR/inflight/ID.NONCE/        shards being made: progress.json, and what is ready
+    DIR/inflight/ID.NONCE.json    who makes it: there before the folder, and until it is committed
     DIR/failures/ID.json          why a shard failed the last time
     DIR/runs/ID.json              when, where and with which versions the study was run
 
@@ -155,16 +156,16 @@ class Store:
         folder = self.path / "inflight" / f"{shard}.{nonce}"
         try:
             with full_disk(self.path):
-                folder.mkdir(parents=True)
-                write_json(folder / "owner.json", _owner())
+                folder.parent.mkdir(exist_ok=True)
+                write_json(_owner_file(folder), _owner())
+                folder.mkdir()
                 yield folder
                 self._commit(shard, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget(folder)
 
     def _commit(self, shard: str, folder: Path) -> None:
-        for name in ("owner.json", "progress.json"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / "progress.json").unlink(missing_ok=True)
         record = {"sizes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())}}
         for file in folder.iterdir():
             _sync(file)
@@ -200,19 +201,19 @@ class Store:
     def inflight(self) -> list[InFlight]:
         """Shards being made, and what stopped processes left behind (`alive` is False)."""
         found: list[InFlight] = []
-        for folder in sorted((self.path / "inflight").glob("*.*")):
-            owner = read_json(folder / "owner.json") or {}
-            progress = read_json(folder / "progress.json") or {}
-            found.append(
-                InFlight(folder.name.split(".")[0], folder, owner, progress, _alive(folder, owner))
-            )
+        for file in sorted((self.path / "inflight").glob("*.*.json")):
+            owner, folder = read_json(file), file.with_suffix("")
+            if owner is not None:  # committed since the folder was listed
+                progress = read_json(folder / "progress.json") or {}
+                shard, alive = folder.name.split(".")[0], _alive(folder, owner)
+                found.append(InFlight(shard, folder, owner, progress, alive))
         return found
 
     def sweep(self) -> None:
         """Remove what stopped processes left behind."""
         for item in self.inflight():
             if not item.alive:
-                shutil.rmtree(item.path, ignore_errors=True)
+                _forget(item.path)
 
     def note_run(self, run: str, record: Mapping[str, Any]) -> None:
         """Keep what is known of one run of the study: times, command, versions, machine."""
@@ -311,8 +312,18 @@ def _alive(folder: Path, owner: Mapping[str, Any]) -> bool:
         except PermissionError:
             pass
         return _born(owner["pid"]) == owner.get("born", "")
-    last = max((_modified(file) for file in folder.glob("*.json")), default=_modified(folder))
+    last = max(map(_modified, (_owner_file(folder), *folder.glob("*.json"))))
     return time.time() - last < OWNER_SILENT_AFTER
+
+
+def _owner_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _forget(folder: Path) -> None:
+    """The folder first: whatever is left has an owner that can be asked after."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _owner_file(folder).unlink(missing_ok=True)
 
 
 def _born(pid: int) -> str:

@@ -190,10 +190,10 @@ def test_a_measure_that_refuses_is_a_row_with_its_reason(tmp_path: Path) -> None
 def test_leftovers_of_stopped_runs_are_swept(tmp_path: Path) -> None:
     store = create(tmp_path / "out")
     with store.writing(next(iter(store.sizes))) as folder:
-        owner = (folder / "owner.json").read_text()
+        owner = folder.with_name(f"{folder.name}.json").read_text()
     left = store.path / "inflight" / "0123.abc"
     left.mkdir()
-    (left / "owner.json").write_text(owner.replace('"born": "', '"born": "9'))
+    left.with_name(f"{left.name}.json").write_text(owner.replace('"born": "', '"born": "9'))
     (left / "models.parquet").write_text("half")
     run(store)
     assert list((store.path / "inflight").iterdir()) == []

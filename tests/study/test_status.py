@@ -44,10 +44,10 @@ def test_what_was_stopped_is_told_until_it_is_done(
     store = Store.create(tmp_path / "out", STUDY)
     shard = next(iter(store.sizes))
     with store.writing(shard) as folder:
-        owner = (folder / "owner.json").read_text()
+        owner = folder.with_name(f"{folder.name}.json").read_text()
     left = store.path / "inflight" / f"{shard}.abc"
     left.mkdir()
-    (left / "owner.json").write_text(owner.replace('"born": "', '"born": "9'))
+    left.with_name(f"{left.name}.json").write_text(owner.replace('"born": "', '"born": "9'))
     (store.path / "shards" / shard / "shard.json").unlink()
     told = f"shard {shard}: stopped before its end, will be done again (process {os.getpid()} on "
     assert told in tiny.main(capsys, "status", store.path).out

@@ -1,7 +1,7 @@
 import errno
 import json
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,8 +36,12 @@ def commit(store: Store, shard: str, value: float = 1.0) -> None:
 def unfinished(store: Store, shard: str, owner: dict[str, Any]) -> Path:
     folder = store.path / "inflight" / f"{shard}.abc"
     folder.mkdir(parents=True)
-    write_json(folder / "owner.json", owner)
+    write_json(owner_file(folder), owner)
     return folder
+
+
+def owner_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
 
 
 def test_a_folder_is_made_opened_and_recognized(store: Store) -> None:
@@ -251,16 +255,42 @@ def test_who_is_alive_on_this_host(store: Store) -> None:
         assert [i.shard for i in store.inflight()] == [shard]
 
 
+@pytest.mark.parametrize("moment", ["before its folder is made", "while it is committed"])
+def test_a_runner_killed_at_any_moment_is_known_to_be_dead(store: Store, moment: str) -> None:
+    shard = next(iter(store.sizes))
+    code = f"""
+import os, pathlib, signal
+from gentheory.study import store as s
+
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store = s.Store.open(pathlib.Path({str(store.path)!r}))
+if {moment!r} == "before its folder is made":
+    (store.path / "inflight").mkdir()
+    pathlib.Path.mkdir = lambda self, *a, **k: die() if {shard!r} in self.name else None
+with store.writing({shard!r}) as folder:
+    (folder / "models.parquet").write_text("x")
+    pathlib.Path.rename = die
+"""
+    child = subprocess.run([sys.executable, "-c", code], check=False)
+    assert child.returncode == -signal.SIGKILL
+    (left,) = store.inflight()
+    assert (left.shard, left.alive, left.owner["host"]) == (shard, False, socket.gethostname())
+    store.sweep()
+    assert list((store.path / "inflight").iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_process_number_given_again_is_not_the_owner(store: Store) -> None:
     shard = next(iter(store.sizes))
     with store.writing(shard) as folder:
-        mine = read_json(folder / "owner.json")
+        mine = read_json(owner_file(folder))
     assert mine is not None
     later = {**mine, "born": str(int(mine["born"]) - 1)}
     folder = unfinished(store, shard, later)
     assert [i.alive for i in store.inflight()] == [False]
-    write_json(folder / "owner.json", mine)
+    write_json(owner_file(folder), mine)
     assert [i.alive for i in store.inflight()] == [True]
 
 
@@ -282,21 +312,13 @@ def test_another_host_is_judged_by_its_silence(store: Store) -> None:
     folder = unfinished(store, shard, {"pid": os.getpid(), "host": "elsewhere"})
     assert [i.alive for i in store.inflight()] == [True]
     long_ago = time.time() - stores.OWNER_SILENT_AFTER - 1
-    os.utime(folder / "owner.json", (long_ago, long_ago))
+    os.utime(owner_file(folder), (long_ago, long_ago))
     assert [i.alive for i in store.inflight()] == [False]
     write_json(folder / "progress.json", {"measured": 1})
     assert [(i.alive, i.progress) for i in store.inflight()] == [(True, {"measured": 1})]
     os.utime(folder / "progress.json", (long_ago, long_ago))
     store.sweep()
     assert not folder.exists()
-
-
-def test_a_folder_just_made_has_no_owner_yet_and_is_not_swept(store: Store) -> None:
-    folder = store.path / "inflight" / "0123.abc"
-    folder.mkdir(parents=True)
-    store.sweep()
-    assert folder.exists()
-    shutil.rmtree(folder)
 
 
 def test_runs_are_told_oldest_first(store: Store) -> None:
