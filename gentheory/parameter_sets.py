@@ -1,0 +1,63 @@
+"""A risk at many parameter vectors at once: perturbed, drawn, or along a path."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gentheory.risk import EmpiricalRisk
+
+_NUMBERS = 2**22
+"""Numbers at once in the parameters, and in the inputs, of a chunk: memory stays flat in K."""
+
+
+def outputs_at(
+    risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]
+) -> Iterator[tuple[slice, Float[Tensor, "k B C"], Tensor]]:
+    """Outputs of every vector on every batch, in chunks of bounded memory; nothing is recorded.
+
+    Yields (which of the K vectors, their outputs, the targets [B, ...]); all batches for one
+    chunk of vectors, in the risk's order, then the next chunk. A model that cannot be run as a
+    stack is run a vector at a time.
+    """
+    size = max(1, _NUMBERS // thetas.shape[1])
+    for start in range(0, len(thetas), size):
+        chosen = slice(start, min(start + size, len(thetas)))
+        for inputs, targets in risk.batches():
+            rows = max(1, _NUMBERS // (inputs[0].numel() * (chosen.stop - start)))
+            for x, y in zip(inputs.split(rows), targets.split(rows), strict=True):
+                yield chosen, _stacked(risk, thetas[chosen], x), y
+
+
+def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor, "K N"]:
+    """Each example's loss at each of the vectors, in float64, without weight decay."""
+    rows: dict[int, list[Tensor]] = {}
+    for chosen, outputs, targets in outputs_at(risk, thetas):
+        values = risk.loss.values(outputs.flatten(0, 1), _repeated(targets, len(outputs)))
+        rows.setdefault(chosen.start, []).append(values.unflatten(0, outputs.shape[:2]).double())
+    return torch.cat([torch.cat(parts, dim=1) for parts in rows.values()])
+
+
+def _stacked(
+    risk: EmpiricalRisk, thetas: Float[Tensor, "k P"], inputs: Tensor
+) -> Float[Tensor, "k B C"]:
+    with torch.no_grad():
+        if len(thetas) > 1 and risk.once("runs as a stack", lambda: _runs_stacked(risk, inputs)):
+            return torch.func.vmap(risk.outputs, in_dims=(0, None))(thetas, inputs)
+        return torch.stack([risk.outputs(theta, inputs) for theta in thetas])
+
+
+def _runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
+    """Whether the model's operations have batched forms."""
+    try:
+        with torch.no_grad():
+            torch.func.vmap(risk.outputs, in_dims=(0, None))(risk.theta[None], inputs[:1])
+    except RuntimeError:
+        return False
+    return True
+
+
+def _repeated(targets: Tensor, count: int) -> Tensor:
+    """The targets of a batch, once for each of the vectors: [k · B, ...]."""
+    return targets.expand(count, *targets.shape).flatten(0, 1)

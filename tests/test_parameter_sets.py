@@ -1,0 +1,69 @@
+"""A risk at many parameter vectors is the risk at each of them."""
+
+import pytest
+import torch
+from cases import CASES, Case
+from torch import Tensor, nn
+
+import gentheory as gt
+from gentheory import parameter_sets
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def vectors(risk: gt.EmpiricalRisk, count: int) -> Tensor:
+    stream = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, risk.num_params, generator=stream, dtype=risk.dtype)
+    return risk.theta + 0.1 * noise
+
+
+def test_losses_and_outputs_are_those_of_each_vector(case: Case):
+    risk = case.risk()
+    thetas = vectors(risk, 3)
+    losses = parameter_sets.losses_at(risk, thetas)
+    single = torch.stack([risk.example_losses(theta) for theta in thetas])
+    torch.testing.assert_close(losses, single.double(), rtol=1e-10, atol=1e-12)
+    chunks = [outputs for _, outputs, _ in parameter_sets.outputs_at(risk, thetas)]
+    expected = [
+        torch.stack([risk.outputs(theta, x) for theta in thetas]) for x, _ in risk.batches()
+    ]
+    torch.testing.assert_close(
+        torch.cat(chunks, dim=1), torch.cat(expected, dim=1).detach(), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_chunks_of_vectors_and_of_examples_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    risk = CASES["conv"].risk()
+    thetas = vectors(risk, 5)
+    whole = parameter_sets.losses_at(risk, thetas)
+    monkeypatch.setattr(parameter_sets, "_NUMBERS", 2 * risk.num_params)
+    chunks = {
+        (chosen.start, chosen.stop) for chosen, _, _ in parameter_sets.outputs_at(risk, thetas)
+    }
+    assert chunks == {(0, 2), (2, 4), (4, 5)}
+    torch.testing.assert_close(parameter_sets.losses_at(risk, thetas), whole)
+
+
+class Branching(nn.Module):
+    """Looks at a value, which no stack can do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = self.layer(x)
+        return outputs if bool(outputs.sum() < 1e9) else -outputs
+
+
+def test_a_model_that_cannot_be_stacked_is_run_a_vector_at_a_time():
+    stream = torch.Generator().manual_seed(0)
+    data = torch.randn(6, 3, generator=stream), torch.randint(2, (6,), generator=stream)
+    risk = gt.EmpiricalRisk(Branching(), "cross_entropy", data)
+    thetas = vectors(risk, 2)
+    losses = parameter_sets.losses_at(risk, thetas)
+    single = torch.stack([risk.example_losses(theta) for theta in thetas])
+    torch.testing.assert_close(losses, single.double())
