@@ -40,7 +40,8 @@ class Symmetrized(nn.Module):
     """(f(x; θ_a) − f(x; θ_b)) / √2 with θ_b = θ_a at the start: 0 there, with f's tangent kernel.
 
     Half of the parameters each. Where f − f₀ would need f₀ kept beside the parameters, this net
-    has nothing but parameters, and a stack of such nets trains as any other.
+    has nothing but parameters, and a stack of such nets trains as any other. Terms of second
+    order in θ − θ₀ cancel, so that it leaves its linearization later than f − f₀ would.
     """
 
     def __init__(self, net: nn.Module) -> None:
