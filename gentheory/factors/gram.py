@@ -52,7 +52,7 @@ def _cut(captured: Capture) -> list[Capture]:
 
 def _block(left: Capture, right: Capture) -> Float[Tensor, "C B C B"]:
     total = torch.einsum("kbp,jep->kbje", left.rest, right.rest)
-    for names in _same_gradients(left):
+    for names in left.same_gradients():
         pairs = [(left.factors[name], right.factors[name]) for name in names]
         if pairs[0][0].inputs.shape[2] == 1:
             # Weight and bias of a layer have the same output-gradients: one product serves both.
@@ -65,12 +65,3 @@ def _block(left: Capture, right: Capture) -> Float[Tensor, "C B C B"]:
             for one, two in pairs:
                 total += torch.einsum("kbp,jep->kbje", one.dense(), two.dense())
     return total
-
-
-def _same_gradients(captured: Capture) -> list[list[str]]:
-    """Names of parameters whose factors hold the very same output-gradients."""
-    groups: dict[tuple[int, torch.Size], list[str]] = {}
-    for name, factor in captured.factors.items():
-        key = (factor.gradients.data_ptr(), factor.gradients.shape)
-        groups.setdefault(key, []).append(name)
-    return list(groups.values())
