@@ -194,16 +194,21 @@ def _pieces(call: _Call, gradients: Tensor) -> tuple[Factor, Factor]:
 
 def _unfolded(layer: nn.Conv2d, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """A convolution as a linear layer on patches: a [L, B, T, D], g [L, K, B, T, C], L groups."""
-    patches = F.unfold(
-        inputs,
-        layer.kernel_size,
-        dilation=layer.dilation,  # pyright: ignore[reportArgumentType]
-        padding=layer.padding,  # pyright: ignore[reportArgumentType]
-        stride=layer.stride,  # pyright: ignore[reportArgumentType]
-    )  # [B, channels · kernel, T]
+    patches = _patches(layer, inputs).flatten(4).flatten(1, 3)  # [B, channels · kernel, T]
     a = patches.unflatten(1, (layer.groups, -1)).permute(1, 0, 3, 2)
     g = gradients.flatten(3).unflatten(2, (layer.groups, -1)).permute(2, 0, 1, 4, 3)
     return a, g
+
+
+def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """A view [B, channels, kernel, kernel, height, width]: copied, several times `F.unfold`'s speed."""
+    assert not isinstance(layer.padding, str)  # see `_is_plain`
+    windows = F.pad(inputs, [side for side in reversed(layer.padding) for _ in range(2)])
+    for axis in (0, 1):
+        reach = (layer.kernel_size[axis] - 1) * layer.dilation[axis] + 1
+        windows = windows.unfold(2 + axis, reach, layer.stride[axis])
+    rows, columns = layer.dilation
+    return windows[..., ::rows, ::columns].permute(0, 1, 4, 5, 2, 3)
 
 
 def _joinable(parts: list[Factor]) -> bool:
