@@ -83,6 +83,13 @@ def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: flo
             "one that knows it",
             "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
         )
+    if not 0 < checkpoint.training_time < math.inf:
+        raise InputError(
+            "training_time",
+            f"{checkpoint.training_time:g}",
+            "a positive number",
+            "sum learning rate / (1 - momentum) over the steps",
+        )
     return 1 / checkpoint.training_time
 
 
