@@ -4,6 +4,8 @@ import math
 from typing import Literal, TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
@@ -63,6 +65,25 @@ def estimate_of(
             **sizes(checkpoint),
         },
     )
+
+
+def solved_gap(
+    risk: EmpiricalRisk,
+    rows: Float[Tensor, "K P"],
+    x: Float[Tensor, "K P"],
+    num_probes: int,
+    ridge: float,
+) -> tuple[Gap, float, float]:
+    """The gap with the standard errors of raw trace and effective rank.
+
+    From x = (H + ridge)⁻¹ rows: draws of the gradients, probes of the rank, the mean gradient.
+    """
+    forms = (rows.double() * x.double()).sum(1)
+    trace = Estimate.from_samples(forms[:num_probes])
+    rank = Estimate.from_samples(risk.num_params - ridge * forms[num_probes:-1])
+    slope = -ridge * x[:num_probes].double().square().sum(1).mean().item()
+    gap = Gap(trace.value, slope, rank.value, forms[-1].item() / 2)
+    return gap, trace.stderr, rank.stderr
 
 
 def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: float | None) -> float:

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.factors.capture import Capture, Factor
-from gentheory.factors.passes import output_captures, residual_captures
-from gentheory.middles import Middle
+from gentheory.factors.passes import residual_captures
 from gentheory.risk import EmpiricalRisk
 
 
@@ -21,7 +20,8 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
     for names in captured.same_gradients():
         factors = [captured.factors[name] for name in names]
         if factors[0].inputs.shape[2] == 1:  # one product of gradients serves weight and bias
-            lengths = sum(factor.inputs.square().sum((2, 3)) for factor in factors)
+            squares = [factor.inputs.square().sum((2, 3)) for factor in factors]
+            lengths = torch.stack(squares).sum(0)
             total = total + _scaled_gram(factors[0].gradients[:, :, :, 0], lengths).double()
         else:
             total = total + sum(factor_gram(factor).double() for factor in factors)
@@ -32,18 +32,6 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     """Squared norms |∇loss_i|² (weight decay left out) in float64; one backward pass a batch."""
     grams = [example_grams(captured)[:, 0, 0] for _, captured in residual_captures(risk)]
     return torch.cat(grams)
-
-
-def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
-    """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
-    total = torch.zeros(2, dtype=torch.float64, device=risk.device)
-    for batch, captured in output_captures(risk):
-        gram = example_grams(captured)
-        r = risk.loss.gradient(captured.outputs, batch[1]).double()
-        total[0] += (middle(captured.outputs, batch).double() * gram).sum()
-        total[1] += torch.einsum("bc,bcd,bd->", r, gram, r)
-    trace_h, trace_c = (total / risk.num_examples).tolist()
-    return trace_h + risk.weight_decay * risk.num_params, trace_c
 
 
 def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:
