@@ -126,7 +126,8 @@ def without_example_at_the_end(
     """By the curvature at the trained parameters alone, with ridge."""
     risk = checkpoint.risk
     examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
-    top = modes.eigenvalues[-1].item() + risk.weight_decay
+    # No eigenvalue is left where the loss does not bend in the outputs.
+    top = modes.eigenvalues[-1:].sum().item() + risk.weight_decay
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)
     a = modes.influence(ridge + risk.weight_decay)
     r = _chosen_residuals(checkpoint, examples, residuals)

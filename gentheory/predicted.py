@@ -4,6 +4,8 @@ import math
 from typing import Literal, TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
@@ -65,6 +67,25 @@ def estimate_of(
     )
 
 
+def solved_gap(
+    risk: EmpiricalRisk,
+    rows: Float[Tensor, "K P"],
+    x: Float[Tensor, "K P"],
+    num_probes: int,
+    ridge: float,
+) -> tuple[Gap, float, float]:
+    """The gap with the standard errors of raw trace and effective rank.
+
+    From x = (H + ridge)⁻¹ rows: draws of the gradients, probes of the rank, the mean gradient.
+    """
+    forms = (rows.double() * x.double()).sum(1)
+    trace = Estimate.from_samples(forms[:num_probes])
+    rank = Estimate.from_samples(risk.num_params - ridge * forms[num_probes:-1])
+    slope = -ridge * x[:num_probes].double().square().sum(1).mean().item()
+    gap = Gap(trace.value, slope, rank.value, forms[-1].item() / 2)
+    return gap, trace.stderr, rank.stderr
+
+
 def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: float | None) -> float:
     """λ beside the weight decay; refused where `top`, the largest curvature, is zero."""
     if top == 0:
@@ -82,6 +103,13 @@ def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: flo
             '"training" on a checkpoint without training time',
             "one that knows it",
             "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
+        )
+    if not 0 < checkpoint.training_time < math.inf:
+        raise InputError(
+            "training_time",
+            f"{checkpoint.training_time:g}",
+            "a positive number",
+            "sum learning rate / (1 - momentum) over the steps",
         )
     return 1 / checkpoint.training_time
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 
 from gentheory.examples import over_examples
@@ -44,6 +45,14 @@ class Capture:
     factors: dict[str, Factor]
     rest: Float[Tensor, "K B P"]  # of the parameters without factors, flat; may have no column
 
+    def same_gradients(self) -> list[list[str]]:
+        """Names of parameters whose factors hold the very same output-gradients."""
+        groups: dict[tuple[int, torch.Size], list[str]] = {}
+        for name, factor in self.factors.items():
+            key = (factor.gradients.data_ptr(), factor.gradients.shape)
+            groups.setdefault(key, []).append(name)
+        return list(groups.values())
+
 
 Cotangents = Callable[[Float[Tensor, "B C"]], Float[Tensor, "K B C"]]
 """Outputs -> what is pulled back through the model."""
@@ -53,7 +62,8 @@ Cotangents = Callable[[Float[Tensor, "B C"]], Float[Tensor, "K B C"]]
 class _Call:
     module: nn.Linear | nn.Conv2d
     inputs: Tensor
-    outputs: Tensor
+    outputs: GradientEdge | None  # None where no gradient arrives
+    numbers: int  # that it puts out
 
 
 def capture(
@@ -89,7 +99,7 @@ def activations(risk: EmpiricalRisk, inputs: Tensor) -> int:
     """Numbers that the captured layers put out for one example."""
     with _recorded(risk.module) as calls, torch.no_grad():
         risk.outputs(risk.theta, inputs[:1])
-    return sum(call.outputs.numel() for call in calls)
+    return sum(call.numbers for call in calls)
 
 
 def _factors(
@@ -116,21 +126,31 @@ def _pulled(
     calls: list[_Call], outputs: Tensor, rows: Float[Tensor, "K B C"]
 ) -> Iterator[tuple[_Call, Tensor]]:
     """The gradients [K, B, ...] of each call's outputs, where the model's outputs depend on it."""
-    calls = [call for call in calls if call.outputs.requires_grad]
-    if not calls:
+    pairs = [(call, call.outputs) for call in calls if call.outputs is not None]
+    if not pairs:
         return
-    wanted = [call.outputs for call in calls]
-    if len(rows) == 1:  # batching rules cost more than they give
-        found = torch.autograd.grad(outputs, wanted, rows[0], allow_unused=True)
-        gradients = [None if g is None else g[None] for g in found]  # pyright: ignore[reportUnnecessaryComparison]
+    edges = [edge for _, edge in pairs]
+    if any(isinstance(call.module, nn.Conv2d) for call, _ in pairs) or len(rows) == 1:
+        gradients = _one_by_one(outputs, edges, rows)
     else:
         gradients = torch.autograd.grad(
-            outputs, wanted, rows, is_grads_batched=True, allow_unused=True
+            outputs, edges, rows, is_grads_batched=True, allow_unused=True
         )
-    for call, gradient in zip(calls, gradients, strict=True):
+    for (call, _), gradient in zip(pairs, gradients, strict=True):
         # None where the outputs do not depend on the call, whatever the stubs say.
         if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]
             yield call, gradient
+
+
+def _one_by_one(
+    outputs: Tensor, edges: list[GradientEdge], rows: Float[Tensor, "K B C"]
+) -> list[Tensor | None]:
+    """Batched backward passes of convolutions and poolings are loops, slower than this one."""
+    passes = [torch.autograd.grad(outputs, edges, row, True, allow_unused=True) for row in rows]
+    return [
+        None if found[0] is None else found[0][None] if len(rows) == 1 else torch.stack(found)  # pyright: ignore[reportUnnecessaryComparison]
+        for found in zip(*passes, strict=True)
+    ]
 
 
 @contextmanager
@@ -138,10 +158,10 @@ def _recorded(module: nn.Module) -> Generator[list[_Call], None, None]:
     """Inputs and outputs of every call of a plain linear or convolutional layer."""
     calls: list[_Call] = []
 
-    def hook(layer: nn.Linear | nn.Conv2d, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        # What comes after may write into its input in place; it gets its own copy.
-        calls.append(_Call(layer, args[0].detach(), output))
-        return output.clone()
+    def hook(layer: nn.Linear | nn.Conv2d, args: tuple[Tensor, ...], output: Tensor) -> None:
+        # The edge is that of this output even if what comes after writes into it in place.
+        edge = get_gradient_edge(output) if output.requires_grad else None
+        calls.append(_Call(layer, args[0].detach(), edge, output.numel()))
 
     layers = [part for part in module.modules() if _is_plain(part)]
     handles = [layer.register_forward_hook(hook) for layer in layers]
@@ -175,16 +195,21 @@ def _pieces(call: _Call, gradients: Tensor) -> tuple[Factor, Factor]:
 
 def _unfolded(layer: nn.Conv2d, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """A convolution as a linear layer on patches: a [L, B, T, D], g [L, K, B, T, C], L groups."""
-    patches = F.unfold(
-        inputs,
-        layer.kernel_size,
-        dilation=layer.dilation,  # pyright: ignore[reportArgumentType]
-        padding=layer.padding,  # pyright: ignore[reportArgumentType]
-        stride=layer.stride,  # pyright: ignore[reportArgumentType]
-    )  # [B, channels · kernel, T]
+    patches = _patches(layer, inputs).flatten(4).flatten(1, 3)  # [B, channels · kernel, T]
     a = patches.unflatten(1, (layer.groups, -1)).permute(1, 0, 3, 2)
     g = gradients.flatten(3).unflatten(2, (layer.groups, -1)).permute(2, 0, 1, 4, 3)
     return a, g
+
+
+def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """A view [B, channels, kernel, kernel, height, width]: to copy it beats `F.unfold`."""
+    assert not isinstance(layer.padding, str)  # see `_is_plain`
+    windows = F.pad(inputs, [side for side in reversed(layer.padding) for _ in range(2)])
+    for axis in (0, 1):
+        reach = (layer.kernel_size[axis] - 1) * layer.dilation[axis] + 1
+        windows = windows.unfold(2 + axis, reach, layer.stride[axis])
+    rows, columns = layer.dilation
+    return windows[..., ::rows, ::columns].permute(0, 1, 4, 5, 2, 3)
 
 
 def _joinable(parts: list[Factor]) -> bool:

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.factors.capture import Capture, Factor
-from gentheory.factors.passes import output_captures, residual_captures
-from gentheory.middles import Middle
+from gentheory.factors.passes import residual_captures
 from gentheory.risk import EmpiricalRisk
 
 
@@ -18,8 +17,14 @@ def example_grams(captured: Capture) -> Float[Tensor, "B K K"]:
     """Inner products of each example's own K gradients over all parameters, in float64."""
     rest = captured.rest.double().movedim(0, 1)
     total = rest @ rest.mT
-    for factor in captured.factors.values():
-        total = total + factor_gram(factor).double()
+    for names in captured.same_gradients():
+        factors = [captured.factors[name] for name in names]
+        if factors[0].inputs.shape[2] == 1:  # one product of gradients serves weight and bias
+            squares = [factor.inputs.square().sum((2, 3)) for factor in factors]
+            lengths = torch.stack(squares).sum(0)
+            total = total + _scaled_gram(factors[0].gradients[:, :, :, 0], lengths).double()
+        else:
+            total = total + sum(factor_gram(factor).double() for factor in factors)
     return total
 
 
@@ -29,24 +34,28 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     return torch.cat(grams)
 
 
-def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
-    """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
-    total = torch.zeros(2, dtype=torch.float64, device=risk.device)
-    for batch, captured in output_captures(risk):
-        gram = example_grams(captured)
-        r = risk.loss.gradient(captured.outputs, batch[1]).double()
-        total[0] += (middle(captured.outputs, batch).double() * gram).sum()
-        total[1] += torch.einsum("bc,bcd,bd->", r, gram, r)
-    trace_h, trace_c = (total / risk.num_examples).tolist()
-    return trace_h + risk.weight_decay * risk.num_params, trace_c
-
-
 def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:
     """Inner products of each example's K gradients in one parameter."""
     a, g = factor.inputs, factor.gradients
     positions, features, outputs = a.shape[2], a.shape[3], g.shape[4]
-    if positions * (features + outputs) < features * outputs or positions == 1:
+    if positions == 1:
+        return _scaled_gram(g[:, :, :, 0], a.square().sum((2, 3)))
+    if positions * (features + outputs) < features * outputs:
         inner = torch.einsum("lbtd,lbsd->lbts", a, a)
         return torch.einsum("lbts,lkbto,ljbso->bkj", inner, g, g)
-    dense = factor.dense()  # the parameter is smaller than its positions' products
-    return torch.einsum("kbp,jbp->bkj", dense, dense)
+    return _own_products(factor.dense())  # the parameter is smaller than its positions' products
+
+
+def _scaled_gram(
+    g: Float[Tensor, "L K B C"], lengths: Float[Tensor, "L B"]
+) -> Float[Tensor, "B K K"]:
+    parts = (
+        scale[:, None, None] * _own_products(part) for part, scale in zip(g, lengths, strict=True)
+    )
+    return torch.stack(list(parts)).sum(0) if len(g) > 1 else next(parts)
+
+
+def _own_products(rows: Float[Tensor, "K B P"]) -> Float[Tensor, "B K K"]:
+    if len(rows) == 1:  # batched products of one row each are slow
+        return rows.square().sum(-1).T[:, :, None]
+    return torch.einsum("kbp,jbp->bkj", rows, rows)

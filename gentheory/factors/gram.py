@@ -161,7 +161,7 @@ def _cut(captured: Capture) -> list[Capture]:
 
 def _block(left: Capture, right: Capture) -> Float[Tensor, "C B C b"]:
     total = torch.einsum("kbp,jep->kbje", left.rest, right.rest)
-    for names in _same_gradients(left):
+    for names in left.same_gradients():
         pairs = [(left.factors[name], right.factors[name]) for name in names]
         if pairs[0][0].inputs.shape[2] == 1:
             # Weight and bias of a layer have the same output-gradients: one product serves both.
@@ -179,7 +179,7 @@ def _block(left: Capture, right: Capture) -> Float[Tensor, "C B C b"]:
 def _own_block(left: Capture, right: Capture) -> Float[Tensor, "C B b"]:
     """Of each output with itself alone."""
     total = left.rest @ right.rest.mT
-    for names in _same_gradients(left):
+    for names in left.same_gradients():
         pairs = [(left.factors[name], right.factors[name]) for name in names]
         if pairs[0][0].inputs.shape[2] == 1:
             inputs = [one.inputs[:, :, 0] @ two.inputs[:, :, 0].mT for one, two in pairs]
@@ -195,12 +195,3 @@ def _own_block(left: Capture, right: Capture) -> Float[Tensor, "C B b"]:
 def _of(factor: Factor, k: int) -> Float[Tensor, "B P"]:
     """The gradients of one output: those of all at once may not fit."""
     return Factor(factor.inputs, factor.gradients[:, k : k + 1]).dense()[0]
-
-
-def _same_gradients(captured: Capture) -> list[list[str]]:
-    """Names of parameters whose factors hold the very same output-gradients."""
-    groups: dict[tuple[int, torch.Size], list[str]] = {}
-    for name, factor in captured.factors.items():
-        key = (factor.gradients.data_ptr(), factor.gradients.shape)
-        groups.setdefault(key, []).append(name)
-    return list(groups.values())

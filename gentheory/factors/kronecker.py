@@ -37,45 +37,71 @@ class Kronecker:
 
 def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
     """One forward and K + 1 backward passes, K the rank of W_i."""
-    sums: dict[str, tuple[Tensor, ...]] = {}
+    sums: dict[str, list[Tensor]] = {}
     rest: Tensor | None = None
     for signs, captured in moment_captures(risk, middle):
-        for name, factor in captured.factors.items():
-            found = _factors(factor, signs)
-            known = sums.get(name)
-            sums[name] = found if known is None else tuple(map(torch.add, known, found))
+        for names in captured.same_gradients():
+            seconds = _gradient_factors(captured.factors[names[0]].gradients, signs)
+            for name in names:
+                _accumulate(sums, name, (*_input_factors(captured.factors[name]), *seconds))
         others = rest_moments(captured, signs)
         rest = others if rest is None else rest + others
     assert rest is not None  # a risk has at least one batch
     count = risk.num_examples
-    means = {name: (part[3] / count)[None] for name, part in sums.items()}
+    means = {name: (part[1].flatten() / count)[None] for name, part in sums.items()}
     return Kronecker(
         risk.layout,
         {name: part[0] / count for name, part in sums.items()},
-        {name: part[1] / count for name, part in sums.items()},
         {name: part[2] / count for name, part in sums.items()},
+        {name: part[3] / count for name, part in sums.items()},
         placed(risk.layout, means, rest[2:] / count)[0],
         rest[:2] / count,
     )
 
 
-def _factors(factor: Factor, signs: Float[Tensor, "K B"]) -> tuple[Tensor, ...]:
-    """Sums over examples: A (mean over positions), S of the curvature and of C, mean gradient."""
-    a, g = factor.inputs, factor.gradients
-    positions = a.shape[2]
-    weights = signs[:-1, :, None].to(g)
-    if positions == 1:  # all examples are the rows of one matrix
-        a, g, weights = a.transpose(1, 2), g.transpose(2, 3), weights.mT
-        curved = (g[:, :-1] * weights[..., None]).mT @ g[:, :-1]
-    else:  # one product an example: to bring all into one matrix would copy them
-        curved = (g[:, :-1].mT @ g[:, :-1]) * weights[..., None]
-    last = g[:, -1]
-    return (
-        (a.mT @ a / positions).sum(1).double(),
-        curved.sum((1, 2)).double(),
-        (last.mT @ last).sum(1).double(),
-        (last.mT @ a).sum(1).double().flatten(),
-    )
+def _accumulate(sums: dict[str, list[Tensor]], name: str, parts: tuple[Tensor, ...]) -> None:
+    if name not in sums:
+        sums[name] = [part.to(torch.float64, copy=True) for part in parts]
+    else:
+        for total, part in zip(sums[name], parts, strict=True):
+            total += part
+
+
+def _input_factors(factor: Factor) -> tuple[Tensor, Tensor]:
+    """Sums over examples: A (mean over positions) and the gradient, the last cotangent's."""
+    a, last = factor.inputs, factor.gradients[:, -1]
+    if a.shape[2] == 1:  # all examples are the rows of one matrix
+        a, last = a[:, :, 0], last[:, :, 0]
+        return _symmetric(a, a), last.mT @ a
+    return (a.mT @ a).sum(1) / a.shape[2], (last.mT @ a).sum(1)
+
+
+def _gradient_factors(
+    g: Float[Tensor, "L K B T C"], signs: Float[Tensor, "K B"]
+) -> tuple[Tensor, Tensor]:
+    """Sums over examples and positions: S of the curvature and of the gradient covariance."""
+    curved, last = g[:, :-1], g[:, -1]
+    if g.shape[3] > 1:  # one product an example: to bring all into one matrix would copy them
+        products = (curved.mT @ curved) * signs[:-1, :, None, None].to(g)
+        return products.sum((1, 2)), (last.mT @ last).sum(1)
+    curved, last, weights = curved.flatten(1, 3), last[:, :, 0], signs[:-1].flatten().to(g)
+    weighted = curved if bool((weights == 1).all()) else curved * weights[:, None]
+    return _symmetric(weighted, curved), _symmetric(last, last)
+
+
+def _symmetric(x: Float[Tensor, "L N D"], y: Float[Tensor, "L N D"]) -> Float[Tensor, "L D D"]:
+    """xᵀ y that is known to be symmetric: large ones by blocks of the lower half."""
+    size = x.shape[-1]
+    parts = min(4, size // 128)
+    if parts < 2:
+        return x.mT @ y
+    width, total = -(-size // parts), x.new_empty(len(x), size, size)
+    for start in range(0, size, width):
+        end = min(start + width, size)
+        block = x[..., start:].mT @ y[..., start:end]
+        total[:, start:, start:end] = block
+        total[:, start:end, end:] = block[:, end - start :].mT
+    return total
 
 
 @dataclass(frozen=True)

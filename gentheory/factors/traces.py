@@ -1,4 +1,4 @@
-"""Exact traces of (1/N) Σ J_iᵀ W_i J_i from ghost norms, parameter by parameter."""
+"""Exact traces of (1/N) Σ J_iᵀ W_i J_i and of C from ghost norms, parameter by parameter."""
 
 from collections.abc import Iterator
 
@@ -9,22 +9,31 @@ from torch import Tensor
 from gentheory.factors.capture import Capture
 from gentheory.factors.ghost import factor_gram
 from gentheory.factors.passes import output_captures
+from gentheory.middles import Middle
 from gentheory.risk import EmpiricalRisk
 
 
-def ggn_traces(risk: EmpiricalRisk) -> dict[str, Tensor]:
-    """Trace of the GGN's diagonal block of each parameter in float64, weight decay left out.
+def ggn_traces(risk: EmpiricalRisk) -> dict[str, Float[Tensor, ""]]:
+    """Trace of the GGN's diagonal block of each parameter in float64, weight decay left out."""
+    found = traces(risk, lambda outputs, batch: risk.loss.hessian(outputs, batch[1]))
+    return {name: pair[0] for name, pair in found.items()}
+
+
+def traces(risk: EmpiricalRisk, middle: Middle) -> dict[str, Float[Tensor, " 2"]]:
+    """Traces of each parameter's diagonal block of H and of C in float64, weight decay left out.
 
     One pass with as many backward passes as outputs; no Jacobian of parameters that a linear or
     convolutional layer owns.
     """
     totals = {
-        name: torch.zeros((), dtype=torch.float64, device=risk.device) for name in risk.layout.names
+        name: torch.zeros(2, dtype=torch.float64, device=risk.device) for name in risk.layout.names
     }
-    for (_, targets), captured in output_captures(risk):
-        middle = risk.loss.hessian(captured.outputs, targets).double()
+    for batch, captured in output_captures(risk):
+        r = risk.loss.gradient(captured.outputs, batch[1]).double()
+        curved = middle(captured.outputs, batch).double()
+        weights = torch.stack([curved, r[:, :, None] * r[:, None, :]])
         for name, gram in _grams(risk, captured):
-            totals[name] += (middle * gram).sum()
+            totals[name] += torch.einsum("mbcd,bcd->m", weights, gram)
     return {name: total / risk.num_examples for name, total in totals.items()}
 
 

@@ -29,9 +29,9 @@ from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.factors.diagonal import diagonals
-from gentheory.factors.ghost import traces
 from gentheory.factors.kronecker import Eigenbasis, kronecker
 from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
+from gentheory.factors.traces import traces
 from gentheory.left_out import (
     MAX_SIZE,
     sample_space,
@@ -41,7 +41,14 @@ from gentheory.left_out import (
 from gentheory.linalg import cg, hutchinson, largest, rademacher
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Gap, Modes
-from gentheory.predicted import Damping, check_definite, estimate_of, predicted_gap, ridge_of
+from gentheory.predicted import (
+    Damping,
+    check_definite,
+    estimate_of,
+    predicted_gap,
+    ridge_of,
+    solved_gap,
+)
 
 __all__ = [
     "blocks",
@@ -209,7 +216,9 @@ def trace_ratio(
     """
     risk = checkpoint.risk
     wanted = "ggn" if curvature == "hessian" else curvature
-    trace_h, trace_c = traces(risk, middle_of(risk, wanted, generator))
+    found = traces(risk, middle_of(risk, wanted, generator))
+    trace_h, trace_c = torch.stack(list(found.values())).sum(0).tolist()
+    trace_h += risk.weight_decay * risk.num_params
     error = torch.nan if curvature == "sampled_fisher" else 0.0
     if curvature == "hessian":
         samples = hutchinson(hessian(risk), num_probes=num_probes, generator=generator)
@@ -305,22 +314,17 @@ def solve(
         rtol=rtol,
         max_steps=max_steps,
     )
-    forms = (rows.double() * solved.x.double()).sum(1)
-    sampled, rank = (
-        Estimate.from_samples(part)
-        for part in (forms[:num_probes], risk.num_params - ridge * forms[num_probes:-1])
-    )
-    slope = -ridge * solved.x[:num_probes].double().square().sum(1).mean().item()
+    gap, error, rank_error = solved_gap(risk, rows, solved.x, num_probes, ridge)
     unsolved = f"not solved to {rtol:g} in {max_steps} steps"
     drawn = curvature == "sampled_fisher"
     return estimate_of(
         checkpoint,
-        Gap(sampled.value, slope, rank.value, forms[-1].item() / 2),
-        stderr=torch.nan if drawn else sampled.stderr / checkpoint.num_training_examples,
+        gap,
+        stderr=torch.nan if drawn else error / checkpoint.num_training_examples,
         warnings=() if solved.converged else (unsolved,),
         damping=ridge / top,
         absolute_damping=ridge,
-        effective_rank_stderr=rank.stderr,
+        effective_rank_stderr=rank_error,
         negative_mass=0.0,
         largest_eigenvalue=top,
         curvature=curvature,

@@ -335,6 +335,21 @@ def test_damping_of_training_is_refused_without_its_time(rung: str, time: float 
         run(rung, Checkpoint(CASES["mlp"].risk(), training_time=time), damping="training")
 
 
+@pytest.mark.parametrize("time", [-1.0, math.nan, math.inf])
+def test_an_impossible_training_time_is_refused(time: float):
+    with pytest.raises(gt.InputError, match=f"training_time: found {time:g}, expected a positive"):
+        run("diagonal", Checkpoint(CASES["mlp"].risk(), training_time=time), damping="training")
+
+
+def test_leave_one_out_without_curvature_in_the_outputs_is_refused():
+    """With more parameters than N · C: the sample space has no mode at all."""
+    x = torch.ones(3, 8, dtype=torch.float64)
+    net = nn.Linear(8, 1).double()
+    risk = gt.EmpiricalRisk(net, lambda outputs, targets: outputs[:, 0] * targets, (x, x[:, 0]))
+    with pytest.raises(gt.InputError, match="curvature: found zero everywhere"):
+        run("leave_one_out", risk)
+
+
 @pytest.mark.parametrize("rung", [*DAMPED, "leave_one_out"])
 @pytest.mark.parametrize("option", ["damping", "absolute_damping"])
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
