@@ -118,12 +118,12 @@ class Weights:
     def spectral(self, generator: torch.Generator) -> Float[Tensor, "2 L"]:
         """‖W‖₂² of each, and how far at most Lanczos may be off; 0 for a matrix."""
         norms = [spectral_norm(entry, entry.values, generator) for entry in self.entries]
-        return torch.tensor(norms, dtype=torch.float64).T
+        return self.entries[0].values.new_tensor(norms).T
 
     def spectral_apart(self, generator: torch.Generator) -> Float[Tensor, "2 L"]:
         """‖W − W₀‖₂² of each, as `spectral`."""
         norms = [spectral_norm(entry, _apart(entry), generator) for entry in self.entries]
-        return torch.tensor(norms, dtype=torch.float64).T
+        return self.entries[0].values.new_tensor(norms).T
 
 
 def spectral_norm(
