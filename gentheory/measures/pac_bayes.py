@@ -132,10 +132,10 @@ def worst_case(
 
     |u_i| ≤ α' |θ_i| + ε with `magnitude_aware`. The worst u is sought by `num_steps` steps of
     projected ascent along the sign of the loss's gradient from u = 0, α by bisection: an upper
-    bound on α, so a lower bound on the value. It is a loose one where the way up the loss only
-    lowers the margins of all examples, as in nets that have hardly trained; α can then exceed σ. `stderr` is the half width of the last bracket,
-    whose ratio is at most 1 + `rtol`; nothing is random. Refused without classes, and where no
-    α gives that drop.
+    bound on α, so a lower bound on the value. It is a loose one where the way up the loss lowers
+    all margins alike, as in nets that have hardly been trained; α can then exceed σ. `stderr` is
+    the half width of the last bracket, whose ratio is at most 1 + `rtol`; nothing is random.
+    Refused without classes, and where no α gives that drop.
 
     Cost: about 10 num_steps forward and backward passes.
     Source: Jiang et al. 2020 (arXiv 1912.02178), sharpness; Keskar et al. 2017.

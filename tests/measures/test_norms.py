@@ -141,7 +141,7 @@ def test_orthogonal_layers_have_norm_one():
     for layer, size in ((net[0], 1.0), (net[2], 3.0)):
         with torch.no_grad():
             stream = torch.Generator().manual_seed(0)
-                matrix = torch.randn(6, 6, generator=stream, dtype=torch.float64)
+            matrix = torch.randn(6, 6, generator=stream, dtype=torch.float64)
             layer.weight.copy_(size * torch.linalg.qr(matrix).Q)
     risk = gt.EmpiricalRisk(net, "mse", (torch.zeros(2, 6), torch.zeros(2, 6)))
     estimate = norms.spectral(Checkpoint(risk), generator=generator(0))
