@@ -16,6 +16,7 @@ from gentheory.errors import InputError
 from gentheory.linalg import LinearOperator, largest
 from gentheory.params import flatten, load_flat
 from gentheory.risk import EmpiricalRisk
+from gentheory.seeds import generator
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,7 +46,11 @@ def folded(checkpoint: Checkpoint) -> Folded:
     risk = checkpoint.risk
     pairs = risk.once("folds", lambda: _folds(risk))
     left = [name for name in _parts(risk.module, _NORMS) if name not in pairs]
-    warnings = () if not left else (f"not folded, for no layer stands before: {', '.join(left)}",)
+    warnings = (
+        ()
+        if not left
+        else (f"BatchNorm not folded, not right behind a layer of its own: {', '.join(left)}",)
+    )
     if not pairs:
         return Folded(checkpoint, warnings)
     merged = risk.of_module(_merged(risk, risk.theta, pairs))
@@ -76,6 +81,7 @@ class Weight:
 class Weights:
     """All of a net's weights, BatchNorm folded, tied ones once, frozen ones included."""
 
+    risk: EmpiricalRisk
     entries: tuple[Weight, ...]
     warnings: tuple[str, ...]
 
@@ -103,7 +109,7 @@ class Weights:
                 "a matrix or a kernel of a convolution",
                 "use norms.parameters",
             )
-        return cls(entries, found.warnings)
+        return cls(checkpoint.risk, entries, found.warnings)
 
     @property
     def frobenius(self) -> Float[Tensor, " L"]:
@@ -115,20 +121,25 @@ class Weights:
         """‖W − W₀‖_F² of each. Raises `InputError` without an initialization."""
         return torch.stack([_apart(entry).square().sum() for entry in self.entries])
 
-    def spectral(self, generator: torch.Generator) -> Float[Tensor, "2 L"]:
-        """‖W‖₂² of each, and how far at most Lanczos may be off; 0 for a matrix."""
-        norms = [spectral_norm(entry, entry.values, generator) for entry in self.entries]
-        return self.entries[0].values.new_tensor(norms).T
+    def spectral(self) -> Float[Tensor, "2 L"]:
+        """‖W‖₂² of each, and how far at most Lanczos may be off; 0 for a matrix.
 
-    def spectral_apart(self, generator: torch.Generator) -> Float[Tensor, "2 L"]:
+        From a start that is always the same, so that measures can share them.
+        """
+
+        def compute() -> Float[Tensor, "2 L"]:
+            norms = [spectral_norm(entry, entry.values) for entry in self.entries]
+            return self.entries[0].values.new_tensor(norms).T
+
+        return self.risk.once("squared spectral norms", compute)
+
+    def spectral_apart(self) -> Float[Tensor, "2 L"]:
         """‖W − W₀‖₂² of each, as `spectral`."""
-        norms = [spectral_norm(entry, _apart(entry), generator) for entry in self.entries]
+        norms = [spectral_norm(entry, _apart(entry)) for entry in self.entries]
         return self.entries[0].values.new_tensor(norms).T
 
 
-def spectral_norm(
-    weight: Weight, values: Tensor, generator: torch.Generator
-) -> tuple[float, float]:
+def spectral_norm(weight: Weight, values: Tensor) -> tuple[float, float]:
     """(‖W‖₂², a bound on its error) of a weight with these values in place of its own.
 
     A matrix by its singular values. A convolution as the linear map that it is, with its own
@@ -143,7 +154,7 @@ def spectral_norm(
             1,
             rtol=_RTOL,
             max_memory=_MAX_MEMORY,
-            generator=generator,
+            generator=generator("spectral norm"),
         )
         for convolution in weight.convolutions
     ]

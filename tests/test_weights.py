@@ -9,7 +9,6 @@ from torch import Tensor, nn
 import gentheory as gt
 from gentheory.checkpoint import Checkpoint
 from gentheory.params import flatten
-from gentheory.seeds import generator
 from gentheory.weights import Weights, folded
 
 
@@ -66,7 +65,7 @@ def test_spectral_norm_of_a_convolution_is_that_of_its_matrix(name: str):
     layer = seeded(build)
     matrix = dense(layer, shape)
     net = nn.Sequential(layer, nn.Flatten(), nn.Linear(len(matrix), 3))
-    squares, errors = Weights.of(checkpoint_of(net, shape)).spectral(generator(0))
+    squares, errors = Weights.of(checkpoint_of(net, shape)).spectral()
     values = np.linalg.svd(matrix.numpy(), compute_uv=False)
     assert squares[0].item() == pytest.approx(values[0] ** 2, rel=1e-9)
     assert 0 <= errors[0].item() <= 1e-5 * squares[0].item()
@@ -78,7 +77,7 @@ def test_circular_convolution_has_the_singular_values_of_its_fourier_blocks():
     build = lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")  # noqa: E731
     layer = seeded(build)
     net = nn.Sequential(layer, nn.Flatten(), nn.Linear(4 * 8 * 8, 3))
-    squares, _ = Weights.of(checkpoint_of(net, (3, 8, 8))).spectral(generator(0))
+    squares, _ = Weights.of(checkpoint_of(net, (3, 8, 8))).spectral()
     transforms = np.fft.fft2(layer.weight.detach().numpy(), (8, 8))  # [out, in, 8, 8]
     blocks = np.linalg.svd(transforms.transpose(2, 3, 0, 1), compute_uv=False)
     assert squares[0].item() == pytest.approx(blocks.max() ** 2, rel=1e-9)
@@ -98,7 +97,7 @@ def test_a_convolution_on_two_sizes_counts_with_the_larger_norm():
     net = seeded(TwoSizes)
     weights = Weights.of(checkpoint_of(net, (1, 8, 8)))
     sizes = [np.linalg.norm(dense(net.conv, (1, s, s)).numpy(), 2) ** 2 for s in (8, 4)]
-    assert weights.spectral(generator(0))[0, 0].item() == pytest.approx(max(sizes), rel=1e-9)
+    assert weights.spectral()[0, 0].item() == pytest.approx(max(sizes), rel=1e-9)
     assert len(weights.entries) == 2
 
 
@@ -156,7 +155,7 @@ def test_a_batch_norm_that_does_not_own_its_layer_stays_and_is_named():
     found = folded(checkpoint_of(net, (5,)))
     assert isinstance(found.checkpoint.risk.module.get_submodule("norm"), nn.BatchNorm1d)
     assert isinstance(found.checkpoint.risk.module.get_submodule("after"), nn.Identity)
-    assert found.warnings == ("not folded, for no layer stands before: norm",)
+    assert found.warnings == ("BatchNorm not folded, not right behind a layer of its own: norm",)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,7 @@ def test_a_batch_norm_behind_an_activation_stays(between: nn.Module):
     held = checkpoint_of(statistics(net), (5,))
     found = folded(held)
     assert found.checkpoint is held
-    assert found.warnings == ("not folded, for no layer stands before: 2",)
+    assert found.warnings == ("BatchNorm not folded, not right behind a layer of its own: 2",)
 
 
 def test_batch_norm_without_scales_folds_too():
@@ -200,7 +199,7 @@ def test_frozen_weights_have_not_moved():
     apart = weights.frobenius_apart
     assert apart[0] == 0
     torch.testing.assert_close(apart[1:], weights.frobenius[1:])
-    assert weights.spectral_apart(generator(0))[0, 0] == 0
+    assert weights.spectral_apart()[0, 0] == 0
 
 
 def test_no_weight_and_no_start_are_refused():
@@ -218,7 +217,7 @@ def test_no_weight_and_no_start_are_refused():
     with pytest.raises(gt.InputError, match="no initial parameters"):
         _ = weights.frobenius_apart
     with pytest.raises(gt.InputError, match="no initial parameters"):
-        weights.spectral_apart(generator(0))
+        weights.spectral_apart()
 
 
 def test_the_users_module_stays_as_it_was():

@@ -41,7 +41,7 @@ def normalized(checkpoint: Checkpoint, *, share: float = 0.1, generator: Generat
     """
     own = _distribution("margins.normalized", checkpoint, share)
     weights = Weights.of(checkpoint)
-    squares, errors = weights.spectral(generator)
+    squares, errors = weights.spectral()
     product = math.exp(float(squares.log().sum()) / 2)
     rounding = abs(own.value) * float((errors / squares).sum()) / 2
     stats = {

@@ -78,7 +78,7 @@ def spectral(
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 31, 32, 34, 35; Bartlett et al. 2017.
     """
     weights = Weights.of(checkpoint)
-    squares, errors = weights.spectral(generator)
+    squares, errors = weights.spectral()
     margin = positive_margin("norms.spectral", checkpoint.risk) if over_margin else None
     return _product(checkpoint, weights, squares, float((errors / squares).sum()), margin)
 
@@ -109,7 +109,7 @@ def stable_rank(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 33.
     """
     weights = Weights.of(checkpoint)
-    squares, errors = weights.spectral(generator)
+    squares, errors = weights.spectral()
     ranks = weights.frobenius / squares
     stats = {"layers": _names(weights), "ranks": ranks.tolist()}
     error = float((ranks * errors / squares).sum())
@@ -133,7 +133,7 @@ def spectral_complexity(
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 29, 30; Neyshabur et al. 2018.
     """
     weights = Weights.of(checkpoint)
-    squares, errors = weights.spectral(generator)
+    squares, errors = weights.spectral()
     own = weights.frobenius if reference == "origin" else weights.frobenius_apart
     factor = float((own / squares).sum())
     if factor == 0:
@@ -174,7 +174,7 @@ def spectral_distance(checkpoint: Checkpoint, *, generator: Generator) -> Estima
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 41.
     """
     weights = Weights.of(checkpoint)
-    squares, errors = weights.spectral_apart(generator)
+    squares, errors = weights.spectral_apart()
     stats = {"layers": _names(weights), "squares": squares.tolist()}
     return _summed(checkpoint, weights, float(squares.sum()), float(errors.sum()), stats)
 
