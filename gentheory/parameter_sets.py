@@ -4,12 +4,15 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gentheory.risk import EmpiricalRisk
 
 _NUMBERS = 2**22
 """Numbers at once in the parameters, and in the inputs, of a chunk: memory stays flat in K."""
+
+_SLOW = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Many kernels at once are one grouped convolution, which a CPU is slower at than one by one."""
 
 
 def outputs_at(
@@ -19,7 +22,7 @@ def outputs_at(
 
     Yields (which of the K vectors, their outputs, the targets [B, ...]); all batches for one
     chunk of vectors, in the risk's order, then the next chunk. A model that cannot be run as a
-    stack is run a vector at a time.
+    stack, or is slower so, is run a vector at a time.
     """
     size = max(1, _NUMBERS // thetas.shape[1])
     for start in range(0, len(thetas), size):
@@ -49,7 +52,9 @@ def _stacked(
 
 
 def _runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
-    """Whether the model's operations have batched forms."""
+    """Whether the model's operations have batched forms, and gain by them."""
+    if risk.device.type == "cpu" and any(isinstance(p, _SLOW) for p in risk.module.modules()):
+        return False
     try:
         with torch.no_grad():
             torch.func.vmap(risk.outputs, in_dims=(0, None))(risk.theta[None], inputs[:1])

@@ -129,6 +129,15 @@ class EmpiricalRisk:
         part.__dict__.pop("num_examples", None)
         return part
 
+    def of_module(self, module: nn.Module) -> "EmpiricalRisk":
+        """The risk on these data of a module that computes the same outputs in another form."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(module).eval()
+        other.layout = Layout.of(other.module)
+        other.theta = flatten(other.module)
+        other._results = {}
+        return other
+
     def outputs(self, theta: Float[Tensor, " P"], inputs: Tensor) -> Float[Tensor, "B C"]:
         """The model's outputs with these parameters; differentiable and safe under vmap."""
         tensors = self.layout.unflatten(theta)

@@ -21,7 +21,7 @@ LAYERS = (
     ("linalg", "models", "data", "stats", "losses"),
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
-    ("left_out", "parameter_sets", "predicted", "tangent"),
+    ("left_out", "noise_scale", "parameter_sets", "predicted", "predictions", "tangent", "weights"),
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report"),
@@ -34,6 +34,8 @@ SIDEWAYS = {
     ("middles", "risk"),
     ("modes", "risk"),
     ("left_out", "predicted"),
+    ("noise_scale", "predictions"),
+    ("predictions", "parameter_sets"),
     ("report", "plots"),
     ("cli", "progress"),
 }

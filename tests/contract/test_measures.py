@@ -21,6 +21,10 @@ PRECISE = {"tic.solve": {"rtol": 1e-11}}
 """Options with which what is solved to a tolerance is comparable to rounding."""
 DRAWN_BY_EXAMPLE = {"tic.solve"}
 """The n-th example gets the n-th random sign: in another order the draw is another one."""
+FITTED = {"margins.inverse_square", *(n for n in measures.names() if n.startswith("pac_bayes."))}
+"""Measures of a net that fits its data: their targets are the classes that the net gives."""
+REFUSED: dict[str, set[str]] = {"norms.path": {"embedding tied"}}
+"""Where a measure does not apply: indices have no all-ones input."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
 
 
@@ -42,9 +46,19 @@ def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:
     return gt.measure(subject, name, seed=seed)[name]
 
 
+def data_of(name: str, case: Case) -> tuple[Tensor, Tensor]:
+    inputs, targets = case.data
+    return inputs, case.module.eval()(inputs).argmax(1) if name in FITTED else targets
+
+
+def risk_of(name: str, case: Case) -> gt.EmpiricalRisk:
+    options = {"weight_decay": case.weight_decay, "batch_size": 4}
+    return gt.EmpiricalRisk(case.module, case.loss, data_of(name, case), **options)
+
+
 @cache
 def estimated(name: str, case: str) -> Estimate:
-    return estimate_of(name, checkpoint_of(CASES[case].risk()))
+    return estimate_of(name, checkpoint_of(risk_of(name, CASES[case])))
 
 
 def same(one: Estimate, other: Estimate, rtol: float) -> bool:
@@ -79,12 +93,18 @@ def test_a_number_or_a_reason(name: str, subject: Case):
     assert estimate.status in ("ok", "refused", "failed")
     assert math.isfinite(estimate.value) == (estimate.status == "ok")
     assert bool(estimate.reason) == (estimate.status != "ok")
-    assert estimate.status == "ok"  # nothing about these nets is odd
+    expected = "refused" if subject.name in REFUSED.get(name, ()) else "ok"
+    assert estimate.status == expected  # nothing else about these nets is odd
 
 
 def test_the_seed_decides(name: str, subject: Case):
     first = estimated(name, subject.name)
-    again, other = (estimate_of(name, checkpoint_of(subject.risk()), seed) for seed in (0, 6))
+    again, other = (
+        estimate_of(name, checkpoint_of(risk_of(name, subject)), seed) for seed in (0, 6)
+    )
+    if first.status == "refused":
+        assert (again.reason, other.reason) == (first.reason, first.reason)
+        return
     assert first == again
     spread = math.hypot(first.stderr, other.stderr)
     assert abs(first.value - other.value) <= 4 * spread + 1e-9 * abs(first.value)
@@ -92,11 +112,14 @@ def test_the_seed_decides(name: str, subject: Case):
 
 def test_json_round_trip(name: str, subject: Case):
     estimate = estimated(name, subject.name)
-    assert Estimate.from_json(estimate.to_json()) == estimate
+    if estimate.status == "ok":
+        assert Estimate.from_json(estimate.to_json()) == estimate
+    else:
+        assert Estimate.from_json(estimate.to_json()).reason == estimate.reason
 
 
 def test_nothing_is_touched(name: str, subject: Case):
-    module, (inputs, targets) = subject.module, subject.data
+    module, (inputs, targets) = subject.module, data_of(name, subject)
     risk = gt.EmpiricalRisk(module, subject.loss, (inputs, targets), batch_size=4)
     held = checkpoint_of(risk)
     assert held.trajectory is not None
@@ -124,6 +147,7 @@ def test_trap_4_neither_the_batch_size_nor_the_split_matters(name: str):
     x = torch.randn(64, 5, generator=stream, dtype=torch.float64)
     x[60:] *= 5
     y, net = torch.randint(3, (64,), generator=stream), CASES["mlp"].module
+    y = net(x).argmax(1) if name in FITTED else y
 
     def value(data: Any, batch_size: int = 64) -> Estimate:
         risk = gt.EmpiricalRisk(net, "cross_entropy", data, batch_size=batch_size)
@@ -136,7 +160,7 @@ def test_trap_4_neither_the_batch_size_nor_the_split_matters(name: str):
 
 
 def test_the_order_of_the_examples_does_not_matter(name: str):
-    net, (x, y) = CASES["conv"].module, CASES["conv"].data
+    net, (x, y) = CASES["conv"].module, data_of(name, CASES["conv"])
 
     def value(order: Tensor) -> Estimate:
         risk = gt.EmpiricalRisk(net, "cross_entropy", (x[order], y[order]), batch_size=3)

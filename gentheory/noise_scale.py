@@ -1,0 +1,155 @@
+"""How much noise on the parameters costs a stated drop of the accuracy."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from gentheory.errors import InputError
+from gentheory.predictions import accuracies_at, check_classes
+from gentheory.risk import EmpiricalRisk
+
+_NUMBERS = 2**22
+"""Numbers in the draws at hand at once."""
+_DOUBLINGS = 20
+_RATIO = 1.2
+
+Widths = Callable[[float], Float[Tensor, " P"]]
+"""Scale -> standard deviation of the noise on each parameter."""
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """The scale at which the mean accuracy has dropped by the target, over the draws of noise."""
+
+    value: float
+    stderr: float
+    """To first order: standard error of the mean drop over its slope. Covers the draws."""
+    low: float
+    drop_low: float
+    high: float
+    drop_high: float
+    accuracy: float
+    """Without noise."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Mean drop of the accuracy and the standard error of that mean."""
+
+    mean: float
+    stderr: float
+
+
+def noise_scale(
+    place: str,
+    risk: EmpiricalRisk,
+    widths: Widths,
+    *,
+    start: float,
+    drop: float,
+    num_draws: int,
+    generator: Generator,
+) -> NoiseScale:
+    """σ with mean over draws u of accuracy(θ + widths(σ) u) = accuracy(θ) − drop, u ~ N(0, I).
+
+    The same draws at every scale, so that the drop is nearly monotone in it. A few of them find
+    the neighbourhood, by doubling from `start` and bisecting; all of them then bracket σ, and a
+    Newton step with the slope of the bracket ends it: the resolution is that of the draws, beyond
+    which bisection would only resolve their noise. Raises `InputError` naming `place` where no
+    scale gives that drop.
+    """
+    check_classes(place, risk)
+    seeds: list[int] = torch.randint(2**62, (num_draws,), generator=generator).tolist()
+    accuracy = float(accuracies_at(risk, risk.theta[None]))
+    if accuracy <= drop:
+        raise InputError(
+            place, f"an accuracy of {accuracy:.3g}", f"more than {drop}", "lower `drop`"
+        )
+
+    def drop_at(scale: float, count: int) -> Drop:
+        return _mean_drop(accuracy - _noisy_accuracies(risk, widths(scale), seeds[:count]))
+
+    few = min(num_draws, max(8, num_draws // 8))
+    near = _neighbourhood(place, lambda s: drop_at(s, few).mean, start, drop)
+    ends = {s: drop_at(s, num_draws) for s in (near / _RATIO, near * _RATIO)}
+    low, high = _bracket(place, ends, lambda s: drop_at(s, num_draws), drop)
+    slope = (ends[high].mean - ends[low].mean) / math.log(high / low)
+    middle = low * math.exp((drop - ends[low].mean) / slope)
+    last = drop_at(middle, num_draws)
+    value = min(max(middle * math.exp((drop - last.mean) / slope), low), high)
+    stderr = value * last.stderr / slope
+    return NoiseScale(value, stderr, low, ends[low].mean, high, ends[high].mean, accuracy)
+
+
+def _noisy_accuracies(
+    risk: EmpiricalRisk, width: Float[Tensor, " P"], seeds: list[int]
+) -> Float[Tensor, " K"]:
+    """Each draw comes from a seed of its own: it is the same in chunks of any size."""
+    size = max(1, _NUMBERS // risk.num_params)
+    parts: list[Tensor] = []
+    for first in range(0, len(seeds), size):
+        noise = torch.stack([_noise(risk, seed) for seed in seeds[first : first + size]])
+        parts.append(accuracies_at(risk, noise.mul_(width).add_(risk.theta)))
+    return torch.cat(parts)
+
+
+def _noise(risk: EmpiricalRisk, seed: int) -> Float[Tensor, " P"]:
+    drawn = torch.randn(
+        risk.num_params, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    return drawn.to(risk.theta)
+
+
+def _mean_drop(drops: Float[Tensor, " K"]) -> Drop:
+    error = float(drops.std()) / math.sqrt(len(drops)) if len(drops) > 1 else math.nan
+    return Drop(float(drops.mean()), error)
+
+
+def _neighbourhood(
+    place: str, mean_drop: Callable[[float], float], start: float, drop: float
+) -> float:
+    """Within a factor of `_RATIO` of the scale, by doubling or halving, then bisection."""
+    low = high = start
+    above = mean_drop(start) >= drop
+    for _ in range(_DOUBLINGS):
+        step = low / 2 if above else high * 2
+        if (mean_drop(step) >= drop) != above:
+            break
+        low = high = step
+    else:
+        raise _unreachable(place, low, drop, above)
+    low, high = (low / 2, low) if above else (high, high * 2)
+    while high / low > _RATIO:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if mean_drop(middle) >= drop else (middle, high)
+    return math.sqrt(low * high)
+
+
+def _bracket(
+    place: str, ends: dict[float, Drop], drop_at: Callable[[float], Drop], drop: float
+) -> tuple[float, float]:
+    """Scales between which the mean drop passes the target; what is measured goes into `ends`."""
+    low, high = min(ends), max(ends)
+    for _ in range(_DOUBLINGS):
+        if ends[low].mean < drop <= ends[high].mean:
+            return low, high
+        if ends[low].mean >= drop:
+            low, high = low / _RATIO, low
+            ends[low] = drop_at(low)
+        else:
+            low, high = high, high * _RATIO
+            ends[high] = drop_at(high)
+    raise _unreachable(place, low, drop, ends[low].mean >= drop)
+
+
+def _unreachable(place: str, scale: float, drop: float, above: bool) -> InputError:
+    return InputError(
+        place,
+        f"a mean drop of the accuracy {'above' if above else 'below'} {drop} at scale {scale:.3g}",
+        "one that passes it on the way",
+        "train the net, or change `drop`",
+    )
