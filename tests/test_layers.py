@@ -21,7 +21,7 @@ LAYERS = (
     ("linalg", "models", "data", "stats", "losses"),
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
-    ("left_out", "parameter_sets", "predicted"),
+    ("evidence", "left_out", "parameter_sets", "predicted", "sgld"),
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report"),
@@ -33,7 +33,9 @@ SIDEWAYS = {
     ("examples", "risk"),
     ("middles", "risk"),
     ("modes", "risk"),
+    ("evidence", "predicted"),
     ("left_out", "predicted"),
+    ("sgld", "parameter_sets"),
     ("report", "plots"),
     ("cli", "progress"),
 }
