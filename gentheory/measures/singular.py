@@ -160,14 +160,14 @@ def _run(
 
 def _warnings(mean: ChainMean, chains: Chains, coefficient: float) -> tuple[str, ...]:
     """Why the chains may not have reached what they are to sample; `coefficient` is λ̂."""
-    biased = chains.minibatch_bias > max(_BIASED * abs(coefficient), 0.0)
+    noisy = "the noise of the minibatches biases the value: raise batch_size or lower step_size"
     found = {
         f"R-hat {mean.rhat:.2f} is above {_RHAT}: run longer chains": mean.rhat > _RHAT,
         "the loss still drifts: raise burn_in": abs(mean.drift) > _DRIFT,
         f"only {chains.acceptance:.2f} of the steps would be accepted: lower step_size": (
             chains.acceptance < _ACCEPTED
         ),
-        "the noise of the minibatches biases the value: raise batch_size or lower step_size": biased,
+        noisy: chains.minibatch_bias > _BIASED * abs(coefficient),
     }
     return tuple(text for text, applies in found.items() if applies)
 

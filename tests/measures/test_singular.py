@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
-from sklearn.linear_model import BayesianRidge
 from torch import Tensor, nn
 
 import gentheory as gt
 from gentheory.checkpoint import Checkpoint
-from gentheory.measures import singular
+from gentheory.measures import baselines, singular
 from gentheory.seeds import generator
 
 
@@ -75,7 +74,8 @@ def crossing(powers: tuple[int, int], localization: float) -> Callable[[float], 
 
 
 @pytest.mark.parametrize(
-    ("powers", "known", "multiplicity"), [((1, 0), 1 / 2, 1), ((2, 1), 1 / 4, 1), ((1, 1), 1 / 2, 2)]
+    ("powers", "known", "multiplicity"),
+    [((1, 0), 1 / 2, 1), ((2, 1), 1 / 4, 1), ((1, 1), 1 / 2, 2)],
 )
 def test_trap_35_normal_crossings(powers: tuple[int, int], known: float, multiplicity: int):
     """λ = min 1 / 2k, and less (m − 1) / log nβ; at a smaller nβ exactly, by quadrature."""
@@ -121,9 +121,7 @@ def test_trap_35_reduced_rank_regression(sizes: tuple[int, int, int, int], known
     b = torch.linalg.qr(torch.randn(outputs, outputs, generator=stream)).Q[:, :hidden] * 1.5
     kept = (torch.arange(hidden) < rank).float()
     checkpoint = without_noise(ReducedRank(a * kept[:, None], b * kept), inputs)
-    found = coefficient(
-        checkpoint, nbeta=3000.0, num_chains=200, num_steps=600, burn_in=600
-    )
+    found = coefficient(checkpoint, nbeta=3000.0, num_chains=200, num_steps=600, burn_in=600)
     assert not found.warnings
     assert abs(found.value - known) < 3 * found.stderr + 0.01 * known
     assert found.value < 0.9 * checkpoint.risk.num_params / 2
@@ -153,3 +151,118 @@ def test_aoyagi_watanabe_at_the_origin_of_two_by_two():
         burn_in=1000,
     )
     assert abs(found.value - exact) < 3 * found.stderr
+
+
+def regression(n: int, weight_decay: float = 0.0, theta: Tensor | None = None) -> Checkpoint:
+    """Least squares on three features, at its minimum or elsewhere."""
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, generator=stream, dtype=torch.float64)
+    noise = torch.randn(n, 1, generator=stream, dtype=torch.float64) / 2**0.5
+    y = x.sum(1, keepdim=True) + noise
+    ridge = n * weight_decay / 2 * torch.eye(3, dtype=torch.float64)
+    best = torch.linalg.solve(x.T @ x + ridge, x.T @ y)[:, 0]
+    net = nn.Linear(3, 1, bias=False).double()
+    where = best if theta is None else theta
+    return Checkpoint(gt.EmpiricalRisk(net, "mse", (x, y), weight_decay=weight_decay, theta=where))
+
+
+@pytest.mark.parametrize("batch_size", [None, 400])
+def test_trap_35_a_regular_model_has_half_its_parameters(batch_size: int | None):
+    """With n / log n for nβ, on all examples; in minibatches nearly."""
+    options = {"num_chains": 100, "localization": 1e-6, "batch_size": batch_size}
+    found = coefficient(regression(500), **options)
+    assert found.stats["nbeta"] == 500 / math.log(500)
+    assert found.stderr < 0.02
+    error = abs(found.value - found.stats["minibatch_bias"] - 1.5)
+    assert error < 3 * found.stderr + (0 if batch_size is None else 0.03)
+    assert found.stats["effective_size"] > 2000
+    assert np.mean(found.stats["chain_coefficients"]) == pytest.approx(found.value)
+
+
+def test_trap_35_the_initial_loss_is_that_of_all_examples():
+    checkpoint = regression(50)
+    found = coefficient(checkpoint, batch_size=7, num_steps=20)
+    assert found.stats["initial_loss"] == pytest.approx(float(checkpoint.risk.value()), rel=1e-12)
+
+
+def test_trap_35_the_chains_run_in_eval_mode():
+    """In training mode dropout would make a loss of what has none."""
+    net = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.9), nn.Linear(2, 1)).double()
+    x = torch.randn(20, 3, generator=generator(1), dtype=torch.float64)
+    data = (x, net.eval()(x).detach())
+    found = coefficient(Checkpoint(gt.EmpiricalRisk(net.train(), "mse", data)), num_steps=20)
+    assert found.stats["initial_loss"] < 1e-25
+    assert found.value > 0
+
+
+def test_wbic_is_the_evidence_per_example():
+    """The tempered mean in closed form, and about −log evidence / n, which Laplace has exactly."""
+    n, decay = 300, 0.05
+    checkpoint, nbeta = regression(n, decay), n / math.log(n)
+    theta, eye = checkpoint.risk.theta, torch.eye(3, dtype=torch.float64)
+    h = gt.hessian(checkpoint.risk).dense() - decay * eye
+    precision = nbeta * h + n * decay * eye
+    slope = -decay * theta  # of the loss alone, at the minimum with weight decay
+    mean = -torch.linalg.solve(precision, nbeta * slope + n * decay * theta)
+    spread = torch.linalg.solve(precision, h).trace()
+    rise = float(slope @ mean + (mean @ h @ mean + spread) / 2)
+    options = {"localization": 0.0, "num_chains": 100, "num_steps": 600}
+    found = singular.wbic(checkpoint, **options, generator=generator(0))
+    exact = float(checkpoint.risk.example_losses().mean()) + rise
+    assert abs(found.value - exact) < 3 * found.stderr
+    assert found.stats["total"] == pytest.approx(n * found.value)
+    evidence = baselines.laplace_exact(checkpoint, generator=generator(0))
+    assert n * abs(found.value - evidence.value) < 2 * math.sqrt(math.log(n))
+
+
+def test_trap_35_a_negative_coefficient_is_flagged():
+    away = regression(100, theta=torch.tensor([2.0, 1.0, 1.0]).double())
+    found = coefficient(away)
+    assert found.value < 0
+    assert "not at a minimum" in found.warnings[0]
+
+
+def test_trap_35_chains_that_still_drift_are_flagged():
+    found = coefficient(regression(500), step_size=1e-5, burn_in=0)
+    assert any("R-hat" in warning for warning in found.warnings)
+    assert any("drifts" in warning for warning in found.warnings)
+
+
+def test_a_step_that_is_hardly_ever_accepted_is_flagged():
+    found = coefficient(regression(500), step_size=1.0, num_steps=20)
+    assert any("lower step_size" in warning for warning in found.warnings)
+
+
+def test_noise_of_minibatches_is_flagged():
+    found = coefficient(regression(5000), batch_size=5)
+    assert any("noise of the minibatches" in warning for warning in found.warnings)
+
+
+def test_a_chain_that_diverges_is_a_failure_with_the_way_out():
+    name = "singular.learning_coefficient"
+    options = {name: {"batch_size": 50, "step_size": 10.0}}
+    found = gt.measure(regression(100), name, options=options)[name]
+    assert found.status == "failed"
+    assert "a chain diverged at step_size = 10: lower it" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("nbeta", 0.0),
+        ("localization", -1.0),
+        ("step_size", 0.0),
+        ("num_chains", 0),
+        ("num_steps", 7),
+        ("burn_in", -1),
+        ("batch_size", 0),
+    ],
+)
+def test_options_out_of_range_are_refused(option: str, value: float):
+    with pytest.raises(gt.InputError, match=f"{option}: found {value:g}, expected"):
+        coefficient(regression(20), **{option: value})
+
+
+def test_one_example_has_no_temperature():
+    with pytest.raises(gt.InputError, match="give nbeta as a number"):
+        coefficient(regression(1, theta=torch.ones(3).double()))
