@@ -13,7 +13,7 @@ the variance along a curvature a by 1 / (1 − step · a / 4).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,9 @@ from gentheory.risk import EmpiricalRisk
 
 _NUMBERS = 2**22
 """Numbers at once in the inputs of all chains: memory stays flat in the data."""
+
+_GROUPED = 2**13
+"""Numbers in the inputs of a chain's step beyond which grouped convolutions lose on CPU."""
 
 _POWER_STEPS = 8
 _TRIAL_STEPS = 20
@@ -77,13 +80,26 @@ class Potential:
         return drawn.to(self.risk.device)
 
     def at(self, theta: Float[Tensor, "K P"], rows: Int[Tensor, "K B"] | None) -> "Point":
-        """Value and gradient; L as a mean over the rows."""
+        """Excess loss and the gradient of U; L as a mean over the rows."""
         excess, gradient = _excess(self.risk, theta, rows)
-        away = theta - self.risk.theta
-        gradient = self.nbeta * gradient + self.decay * theta + self.localization * away
-        value = self.nbeta * excess + self.localization / 2 * away.double().square().sum(1)
-        value += self.decay / 2 * (away.double() * (theta + self.risk.theta).double()).sum(1)
-        return Point(theta, excess, value, gradient)
+        # In place: with small batches the passes over [K, P] cost more than the model does.
+        gradient.mul_(self.nbeta).add_(theta, alpha=self.decay + self.localization)
+        return Point(theta, excess, gradient.sub_(self.risk.theta, alpha=self.localization))
+
+    def value(self, point: "Point") -> Float[Tensor, " K"]:
+        """U(w) − U(w*), in float64."""
+        center = self.risk.theta.double()
+        away = point.theta.double() - center
+        prior = self.localization * away + self.decay * (away + 2 * center)
+        return self.nbeta * point.excess + (away * prior).sum(1) / 2
+
+    def acceptance(self, old: "Point", new: "Point", step: float) -> Float[Tensor, " K"]:
+        """Of steps with plain noise, by Metropolis & Hastings; 0 where a value is not finite."""
+        moved = (new.theta - old.theta).double()
+        there = (moved + step / 2 * old.gradient).square().sum(1)
+        back = (moved - step / 2 * new.gradient).square().sum(1)
+        log_ratio = self.value(old) - self.value(new) + (there - back) / (2 * step)
+        return log_ratio.clamp(max=0).exp().nan_to_num(nan=0.0)
 
 
 @dataclass(frozen=True)
@@ -92,12 +108,14 @@ class Point:
 
     theta: Float[Tensor, "K P"]
     excess: Float[Tensor, " K"]
-    value: Float[Tensor, " K"]  # U(w) − U(w*)
-    gradient: Float[Tensor, "K P"]
+    gradient: Float[Tensor, "K P"]  # of U
 
-    def proposal(self, step: float, noise: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-        """w − step / 2 ∇U + √step noise."""
-        return self.theta - step / 2 * self.gradient + math.sqrt(step) * noise
+    def proposal(
+        self, step: float, noise: Float[Tensor, "K P"], *, scale: float = 1.0
+    ) -> Float[Tensor, "K P"]:
+        """w − step / 2 ∇U + scale √step noise."""
+        moved = torch.add(self.theta, self.gradient, alpha=-step / 2)
+        return moved.add_(noise, alpha=scale * math.sqrt(step))
 
     def replaced(self, new: "Point", taken: Bool[Tensor, " K"]) -> "Point":
         """The new point for the chains that took it."""
@@ -105,17 +123,8 @@ class Point:
         return Point(
             torch.where(rows, new.theta, self.theta),
             torch.where(taken, new.excess, self.excess),
-            torch.where(taken, new.value, self.value),
             torch.where(rows, new.gradient, self.gradient),
         )
-
-    def acceptance(self, new: "Point", step: float) -> Float[Tensor, " K"]:
-        """Of plain noise, by Metropolis & Hastings; 0 where the new value is not finite."""
-        moved = (new.theta - self.theta).double()
-        there = (moved + step / 2 * self.gradient).square().sum(1)
-        back = (-moved + step / 2 * new.gradient).square().sum(1)
-        log_ratio = self.value - new.value + (there - back) / (2 * step)
-        return log_ratio.clamp(max=0).exp().nan_to_num(nan=0.0)
 
 
 def langevin(
@@ -130,7 +139,7 @@ def langevin(
 ) -> Chains:
     """Run the chains, each step `adjusted` by a Metropolis test or not; a test needs all examples.
 
-    Without `step_size` it begins at 2 / the largest curvature of U at w* and is halved until a
+    Without `step_size` it begins at 1 / the largest curvature of U at w* and is halved until a
     short trial is accepted by 0.6 on average; adjusted chains go on to adapt it in the burn-in.
     Memory: about 6 · K · P numbers beside the activations; with a batch size below N the data.
     """
@@ -154,7 +163,7 @@ def _adjusted(
     point, kept, rates = potential.at(start, None), list[Tensor](), list[Tensor]()
     for count in range(burn_in + num_steps):
         new = potential.at(point.proposal(step, _normal(start, generator)), None)
-        rate = point.acceptance(new, step)
+        rate = potential.acceptance(point, new, step)
         drawn = torch.rand(len(start), generator=generator, device=generator.device)
         point = point.replaced(new, drawn.to(start.device) < rate)
         if count < adapting:
@@ -180,14 +189,14 @@ def _unadjusted(
         if count >= burn_in:
             kept.append(point.excess)
         fresh = _normal(start, generator)
-        theta, noise = point.proposal(step, (noise + fresh) / 2), fresh
+        theta, noise = point.proposal(step, noise.add_(fresh), scale=0.5), fresh
     acceptance = _trial(potential, theta, step, generator)
     bias = _minibatch_bias(potential, theta, step, generator)
     return Chains(torch.stack(kept, dim=1), theta, step, acceptance, bias)
 
 
 def _tuned(potential: Potential, start: Float[Tensor, "K P"], generator: Generator) -> float:
-    step = 2 / _largest_curvature(potential, start, generator)
+    step = 1 / _largest_curvature(potential, start, generator)
     for _ in range(_HALVINGS):
         if _trial(potential, start, step, generator) >= _ACCEPTED:
             return step
@@ -205,7 +214,7 @@ def _trial(
     point, rates = potential.at(theta, rows), list[Tensor]()
     for _ in range(_TRIAL_STEPS):
         new = potential.at(point.proposal(step, _normal(theta, generator)), rows)
-        rates.append(point.acceptance(new, step))
+        rates.append(potential.acceptance(point, new, step))
         point = new
     return float(torch.stack(rates[_TRIAL_STEPS // 2 :]).mean())
 
@@ -294,14 +303,30 @@ def _sums(
     def one(theta: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         return risk.loss_sum(theta, (inputs, targets)).double()
 
+    stacked = runs_stacked(risk, inputs if shared else inputs[0])
+    if len(theta) > 1 and stacked and not _loses_stacked(risk, inputs if shared else inputs[0]):
+        axes = (0, None, None) if shared else (0, 0, 0)
+        return _differentiated(torch.func.vmap(one, in_dims=axes), theta, inputs, targets)
+    parts = [
+        _differentiated(one, theta[k], *((inputs, targets) if shared else (inputs[k], targets[k])))
+        for k in range(len(theta))
+    ]
+    values, gradients = zip(*parts, strict=True)
+    return torch.stack(values), torch.stack(gradients)
+
+
+def _differentiated(
+    energy: Callable[..., Tensor], theta: Tensor, *data: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Values, and from one backward pass of their sum the gradient of each."""
     with torch.enable_grad():
         theta = theta.detach().requires_grad_()
-        if len(theta) > 1 and runs_stacked(risk, inputs if shared else inputs[0]):
-            axes = (0, None, None) if shared else (0, 0, 0)
-            values = torch.func.vmap(one, in_dims=axes)(theta, inputs, targets)
-        else:
-            own = (lambda k: (inputs, targets)) if shared else (lambda k: (inputs[k], targets[k]))
-            values = torch.stack([one(theta[k], *own(k)) for k in range(len(theta))])
-        # One backward pass of the sum holds every chain's gradient, and needs no vmap of its own.
+        values = energy(theta, *data)
         (gradient,) = torch.autograd.grad(values.sum(), theta)
     return values.detach(), gradient
+
+
+def _loses_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
+    """Whether a stack's convolutions, which become grouped ones, take longer than single ones."""
+    filters = any(len(shape) > 2 for shape in risk.layout.shapes)
+    return filters and risk.device.type == "cpu" and inputs.numel() > _GROUPED

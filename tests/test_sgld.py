@@ -57,7 +57,9 @@ def test_energy_and_gradient_are_those_of_the_risk(case: Case):
         for k, chosen in enumerate(of_chain):
             expected = energy(theta[k], chosen) - energy(risk.theta, chosen)
             gradient = torch.func.grad(energy)(theta[k], chosen)
-            assert float(point.value[k]) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
+            assert float(potential.value(point)[k]) == pytest.approx(
+                float(expected), rel=1e-9, abs=1e-12
+            )
             torch.testing.assert_close(point.gradient[k], gradient, rtol=1e-8, atol=1e-10)
 
 
@@ -117,9 +119,10 @@ def test_only_the_metropolis_test_holds_where_curvature_grows():
     net = nn.Linear(1, 1, bias=False).double()
     risk = gt.EmpiricalRisk(net, quartic, data, theta=torch.zeros(1).double())
     potential = Potential(risk, nbeta=10.0, localization=1e-9)
-    for size in (None, 0.13):
-        found = chain_mean((10 * run(potential, adjusted=True, step_size=size).excess).numpy())
-        assert abs(found.value - 0.25) < 3 * found.stderr
+    tested = run(potential, adjusted=True, step_size=0.13)
+    found = chain_mean((10 * tested.excess).numpy())
+    assert abs(found.value - 0.25) < 3 * found.stderr
+    assert found.stderr < 0.01
     assert not run(potential, step_size=0.13).excess.isfinite().all()
 
 
@@ -151,7 +154,7 @@ def test_the_automatic_step_is_accepted_and_as_long_as_the_curvature_allows():
     risk = regression()
     top = float(torch.linalg.eigvalsh(gt.hessian(risk).dense()).max())
     chains = run(Potential(risk, 10.0, 0.5), num_steps=10)
-    assert 0.2 < chains.step_size * (10 * top + 0.5) <= 2.05
+    assert 0.2 < chains.step_size * (10 * top + 0.5) < 1.05
     assert chains.acceptance > 0.5
 
 
