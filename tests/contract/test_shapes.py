@@ -35,9 +35,11 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()
     kept = trajectory_of(risk)
     assert kept.mean_residuals.shape == (risk.num_examples, risk.num_outputs)
-    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta), trajectory=kept)
+    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta), 10, 0.5, kept)
     for measure in measures.names():
-        assert gt.measure(checkpoint, measure)[measure].status == "ok", (name, measure)
+        few = {measure: {"num_steps": 8, "burn_in": 4}} if "singular" in measure else {}
+        found = gt.measure(checkpoint, measure, options=few)[measure]
+        assert found.status == "ok", (name, measure, found.reason)
     if CASES[name].likelihood:
         rungs = ("blocks", "diagonal", "ekfac", "exact", "kfac", "solve", "trace_ratio")
         kinds = {f"tic.{rung}": {"curvature": "sampled_fisher"} for rung in rungs}
