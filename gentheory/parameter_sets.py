@@ -46,21 +46,25 @@ def _stacked(
     risk: EmpiricalRisk, thetas: Float[Tensor, "k P"], inputs: Tensor
 ) -> Float[Tensor, "k B C"]:
     with torch.no_grad():
-        if len(thetas) > 1 and risk.once("runs as a stack", lambda: _runs_stacked(risk, inputs)):
+        if len(thetas) > 1 and runs_stacked(risk, inputs):
             return torch.func.vmap(risk.outputs, in_dims=(0, None))(thetas, inputs)
         return torch.stack([risk.outputs(theta, inputs) for theta in thetas])
 
 
-def _runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
-    """Whether the model's operations have batched forms, and gain by them."""
-    if risk.device.type == "cpu" and any(isinstance(p, _SLOW) for p in risk.module.modules()):
-        return False
-    try:
-        with torch.no_grad():
-            torch.func.vmap(risk.outputs, in_dims=(0, None))(risk.theta[None], inputs[:1])
-    except RuntimeError:
-        return False
-    return True
+def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
+    """Whether the model's operations have batched forms, and gain by them; seen once a risk."""
+
+    def tried() -> bool:
+        if risk.device.type == "cpu" and any(isinstance(p, _SLOW) for p in risk.module.modules()):
+            return False
+        try:
+            with torch.no_grad():
+                torch.func.vmap(risk.outputs, in_dims=(0, None))(risk.theta[None], inputs[:1])
+        except RuntimeError:
+            return False
+        return True
+
+    return risk.once("runs as a stack", tried)
 
 
 def _repeated(targets: Tensor, count: int) -> Tensor:

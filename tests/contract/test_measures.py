@@ -14,11 +14,17 @@ import gentheory as gt
 from gentheory import measures
 from gentheory.checkpoint import Checkpoint
 from gentheory.estimate import Estimate
+from gentheory.measures import Options
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
 PRECISE = {"tic.solve": {"rtol": 1e-11}}
 """Options with which what is solved to a tolerance is comparable to rounding."""
+QUICK = {
+    f"singular.{name}": {"num_chains": 2, "num_steps": 40, "burn_in": 20}
+    for name in ("learning_coefficient", "wbic")
+}
+"""Options with which what runs long takes no time; the promises are the same."""
 DRAWN_BY_EXAMPLE = {"tic.solve"}
 """The n-th example gets the n-th random sign: in another order the draw is another one."""
 FITTED = {"margins.inverse_square", *(n for n in measures.names() if n.startswith("pac_bayes."))}
@@ -43,7 +49,11 @@ def checkpoint_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Checkp
 
 
 def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:
-    return gt.measure(subject, name, seed=seed)[name]
+    return gt.measure(subject, name, seed=seed, options=options_of(name))[name]
+
+
+def options_of(name: str, options: Options = QUICK) -> Options:
+    return {name: options[name]} if name in options else {}
 
 
 def data_of(name: str, case: Case) -> tuple[Tensor, Tensor]:
@@ -67,7 +77,7 @@ def same(one: Estimate, other: Estimate, rtol: float) -> bool:
 
 def test_the_walk_finds_the_families():
     families = {name.partition(".")[0] for name in measures.names()}
-    assert families >= {"norms", "spectra", "tic"}
+    assert families >= {"baselines", "norms", "singular", "spectra", "tic"}
     assert len(measures.names()) == len(set(measures.names()))
 
 
@@ -151,7 +161,7 @@ def test_trap_4_neither_the_batch_size_nor_the_split_matters(name: str):
 
     def value(data: Any, batch_size: int = 64) -> Estimate:
         risk = gt.EmpiricalRisk(net, "cross_entropy", data, batch_size=batch_size)
-        options = {name: PRECISE[name]} if name in PRECISE else {}
+        options = options_of(name, PRECISE | QUICK)
         return gt.measure(checkpoint_of(risk), name, options=options)[name]
 
     whole = value((x, y))

@@ -36,15 +36,17 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()
     kept = trajectory_of(risk)
     assert kept.mean_residuals.shape == (risk.num_examples, risk.num_outputs)
-    checkpoint = Checkpoint(risk, initial_of(risk), trajectory=kept)
+    checkpoint = Checkpoint(risk, initial_of(risk), 10, 0.5, kept)
     inputs, _ = CASES[name].data
     fitted = inputs, CASES[name].module.eval()(inputs).argmax(1)
     right = Checkpoint(gt.EmpiricalRisk(CASES[name].module, CASES[name].loss, fitted))
     for measure in measures.names():
-        status = gt.measure(checkpoint, measure)[measure].status
-        if status == "refused":
-            status = gt.measure(right, measure)[measure].status
-        assert status == "ok" or (name, measure) == ("embedding tied", "norms.path")
+        few = {measure: {"num_steps": 8, "burn_in": 4}} if "singular" in measure else {}
+        found = gt.measure(checkpoint, measure, options=few)[measure]
+        if found.status == "refused":
+            found = gt.measure(right, measure, options=few)[measure]
+        known = (name, measure) == ("embedding tied", "norms.path")
+        assert found.status == "ok" or known, (name, measure, found.reason)
     if CASES[name].likelihood:
         rungs = ("blocks", "diagonal", "ekfac", "exact", "kfac", "solve", "trace_ratio")
         kinds = {f"tic.{rung}": {"curvature": "sampled_fisher"} for rung in rungs}
