@@ -120,8 +120,15 @@ class EmpiricalRisk:
 
         Shares model and data with this one. `chosen` maps targets [B, ...] to truth values [B].
         """
+        return self._with(ChosenBatches(self._batches, chosen, self._batch_size))
+
+    def on(self, inputs: Tensor, targets: Tensor) -> "EmpiricalRisk":
+        """This risk on examples like its own, held in memory. Shares the model with this one."""
+        return self._with(batches((inputs, targets), batch_size=self._batch_size))
+
+    def _with(self, data: Batches) -> "EmpiricalRisk":
         part = copy.copy(self)
-        part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
+        part._batches = data
         part._results = {}
         part.__dict__.pop("num_examples", None)
         return part

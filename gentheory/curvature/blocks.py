@@ -34,7 +34,7 @@ def block_traces(
     samples: list[Tensor] = []
     for part in parts:
         block = diagonal_block(operator, part)
-        if _is_zero(operator, block, part, generator):
+        if vanishes(operator, part, generator):
             samples.append(torch.zeros(num_probes, dtype=torch.float64, device=operator.device))
         elif block.size <= num_probes:
             samples.append(block.diagonal().double().sum().expand(num_probes))
@@ -43,11 +43,10 @@ def block_traces(
     return torch.stack(samples, dim=1)
 
 
-def _is_zero(
-    operator: LinearOperator, block: LinearOperator, part: slice, generator: Generator
-) -> bool:
+def vanishes(operator: LinearOperator, part: slice, generator: Generator) -> bool:
+    """Whether a diagonal block is zero: its product with one Gaussian vector is but rounding."""
     whole = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    whole[part] = gaussian(1, block, generator)[0]
+    whole[part] = gaussian(1, diagonal_block(operator, part), generator)[0]
     product = operator(whole)
     rounding = 10 * torch.finfo(operator.dtype).eps * product.norm()
     return bool(product[part].norm() <= rounding)

@@ -29,6 +29,12 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     return torch.cat(grams)
 
 
+def jacobian_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
+    """Squared Frobenius norms |∂f_i/∂θ|² in float64; as many backward passes as outputs."""
+    grams = [example_grams(captured) for _, captured in output_captures(risk)]
+    return torch.cat([gram.diagonal(dim1=1, dim2=2).sum(1) for gram in grams])
+
+
 def traces(risk: EmpiricalRisk, middle: Middle) -> tuple[float, float]:
     """Exact tr H with the weight decay's ridge, and tr C of the data's part."""
     total = torch.zeros(2, dtype=torch.float64, device=risk.device)
