@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.risk import EmpiricalRisk
 
@@ -34,6 +34,17 @@ def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor
         values = risk.loss.values(outputs.flatten(0, 1), _repeated(targets, len(outputs)))
         rows.setdefault(chosen.start, []).append(values.unflatten(0, outputs.shape[:2]).double())
     return torch.cat([torch.cat(parts, dim=1) for parts in rows.values()])
+
+
+def pairs(
+    risk: EmpiricalRisk, sigma: float, count: int, generator: Generator
+) -> Iterator[Float[Tensor, "2 P"]]:
+    """θ + σz and θ − σz for `count` standard normal z: even orders in σ alone are left of them."""
+    for _ in range(count):
+        z = torch.randn(
+            risk.num_params, generator=generator, device=generator.device, dtype=torch.float64
+        )
+        yield risk.theta + (sigma * torch.stack([z, -z])).to(risk.theta)
 
 
 def gradients_at(

@@ -15,12 +15,12 @@ def pushed(
 ) -> Iterator[tuple[Float[Tensor, "B C"], Float[Tensor, "B C"], Batch]]:
     """Outputs f_i and J_i vector, the latter in float64, with each batch: one pass."""
     for batch in risk.batches():
-        outputs, rows = torch.func.jvp(
+        found = torch.func.jvp(
             lambda theta, x=batch[0]: risk.outputs(theta, x),
             (risk.theta,),
             (vector.to(risk.theta),),
         )
-        yield outputs.detach(), rows.detach().double(), batch
+        yield found[0].detach(), found[1].detach().double(), batch
 
 
 def slopes(risk: EmpiricalRisk, vector: Float[Tensor, " P"]) -> Float[Tensor, " N"]:
