@@ -82,7 +82,7 @@ def gsnr(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     `stats["median"]` is that over parameters. No weight decay.
 
     Cost: one backward pass.
-    Source: Liu, Bai, Jiang et al. 2020 (arXiv 2001.07384).
+    Source: Liu, Jiang, Bai, Chen & Wang 2020 (arXiv 2001.07384).
     """
     risk = checkpoint.risk
     _check_count("gsnr", risk.num_examples, 2)

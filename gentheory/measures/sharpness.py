@@ -364,7 +364,7 @@ def _moved(
         start = 0
         for _, outputs, _ in outputs_at(risk, pair):
             own = unmoved[start : start + outputs.shape[1]]
-            start += len(own)
+            start = (start + len(own)) % len(unmoved)
             sums[k] += (outputs.double() - own).square().sum() / 2
     return sums / risk.num_examples
 
