@@ -38,13 +38,18 @@ def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor
 
 def pairs(
     risk: EmpiricalRisk, sigma: float, count: int, generator: Generator
-) -> Iterator[Float[Tensor, "2 P"]]:
-    """θ + σz and θ − σz for `count` standard normal z: even orders in σ alone are left of them."""
-    for _ in range(count):
-        z = torch.randn(
+) -> Iterator[Float[Tensor, "k 2 P"]]:
+    """θ + σz and θ − σz for `count` standard normal z, in blocks of bounded memory."""
+
+    def normal() -> Float[Tensor, " P"]:
+        return torch.randn(
             risk.num_params, generator=generator, device=generator.device, dtype=torch.float64
         )
-        yield risk.theta + (sigma * torch.stack([z, -z])).to(risk.theta)
+
+    size = max(1, _NUMBERS // (2 * risk.num_params))
+    for start in range(0, count, size):
+        z = torch.stack([normal() for _ in range(min(size, count - start))])
+        yield risk.theta + (sigma * torch.stack([z, -z], dim=1)).to(risk.theta)
 
 
 def gradients_at(

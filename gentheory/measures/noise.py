@@ -77,9 +77,10 @@ def gsnr(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     """Mean over parameters of ḡ_j² / var_j, the gradients' signal-to-noise ratio. Exact.
 
     var_j has the divisor N − 1; ḡ_j² has the noise var_j / N in it, so that pure noise gives about
-    1/N, `stats["floor"]`. Parameters whose gradient does not vary beyond rounding are left out:
-    `stats["num_params"]` counts the others, and a warning those that have a gradient all the same.
-    `stats["median"]` is that over parameters. No weight decay.
+    1/N, `stats["floor"]`. Left out are parameters whose gradient is zero, or rounding beside the
+    largest, as that of an attention's key bias is, and with a warning those whose gradient does not
+    vary. `stats["num_params"]` counts the others, `stats["median"]` is that over them. No weight
+    decay.
 
     Cost: one backward pass.
     Source: Liu, Jiang, Bai, Chen & Wang 2020 (arXiv 2001.07384).
@@ -87,15 +88,16 @@ def gsnr(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     risk = checkpoint.risk
     _check_count("gsnr", risk.num_examples, 2)
     second, mean = gradient_moments(risk)
-    spread = second - mean.square()
-    noisy = spread > risk.num_examples * torch.finfo(risk.dtype).eps * second
+    spread, rounding = second - mean.square(), 100 * torch.finfo(risk.dtype).eps
+    alive = second > rounding**2 * second.max()
+    noisy = alive & (spread > rounding * second)
     if not bool(noisy.any()):
         raise InputError(
             "noise.gsnr", "the same gradient for every example", "some that differ", "add examples"
         )
     count = risk.num_examples
     ratios = (mean.square() / spread)[noisy] * (count - 1) / count
-    constant = int((~noisy & (second > 0)).sum())
+    constant = int((alive & ~noisy).sum())
     still = f"{constant} parameters with the same gradient for every example are left out"
     stats = {
         "median": ratios.median().item(),

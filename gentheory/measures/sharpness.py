@@ -122,7 +122,8 @@ def average(
     _at_least("average.num_pairs", num_pairs, 2)
     risk = checkpoint.risk
     drawn = pairs(risk, sigma, num_pairs, generator)
-    means = torch.stack([losses_at(risk, pair).mean() for pair in drawn])
+    means = torch.cat([losses_at(risk, block.flatten(0, 1)).mean(1) for block in drawn])
+    means = means.unflatten(0, (-1, 2)).mean(1)
     loss = losses_at(risk, risk.theta[None]).mean()
     return Estimate.from_samples(means - loss, sigma=sigma, loss=loss.item())
 
@@ -359,14 +360,16 @@ def _moved(
 ) -> Float[Tensor, " K"]:
     """Mean |f(θ + δ) − f(θ)|² of each draw, over ±δ."""
     unmoved = torch.cat([f[0] for _, f, _ in outputs_at(risk, risk.theta[None])]).double()
-    sums = torch.zeros(num_draws, dtype=torch.float64, device=risk.device)
-    for k, pair in enumerate(pairs(risk, sigma, num_draws, generator)):
+    sums: list[Tensor] = []
+    for block in pairs(risk, sigma, num_draws, generator):
+        total = torch.zeros(2 * len(block), dtype=torch.float64, device=risk.device)
         start = 0
-        for _, outputs, _ in outputs_at(risk, pair):
+        for chosen, outputs, _ in outputs_at(risk, block.flatten(0, 1)):
             own = unmoved[start : start + outputs.shape[1]]
-            start = (start + len(own)) % len(unmoved)
-            sums[k] += (outputs.double() - own).square().sum() / 2
-    return sums / risk.num_examples
+            start = (start + len(own)) % len(unmoved)  # the next vectors see all examples again
+            total[chosen] += (outputs.double() - own).square().sum((1, 2))
+        sums.append(total.unflatten(0, (-1, 2)).mean(1))
+    return torch.cat(sums) / risk.num_examples
 
 
 def _positive(option: str, number: float) -> None:
