@@ -101,15 +101,17 @@ def ascend(
     """Values of the objective after `num_steps` steps from each of `restarts` starts.
 
     The first start is the point farthest along the gradient at the centre; the others are random
-    points of the region's surface. A start where that gradient is zero is random too. Takes
-    num_steps + 2 evaluations of all starts and 4 restarts vectors of size P. No value falls below
-    that of its start. Raises `InputError` for no step or no start.
+    points of the region's surface, and so is the first where that gradient is zero. No value falls
+    below that of its start, nor below the centre's. Takes num_steps + 1 evaluations of all starts
+    and 5 restarts vectors of size P. Raises `InputError` for no step or no start.
     """
     if num_steps < 1:
         raise InputError("ascent_steps", str(num_steps), "1 or more to ascend", "give more")
     if restarts < 1:
         raise InputError("restarts", str(restarts), "at least 1", "give more")
-    u = _starts(objective, region, restarts, generator)
+    zero = torch.zeros_like(region.centre, dtype=torch.float64)[None]
+    centre, outward = _evaluated(objective, region, zero)
+    u = _starts(region, outward, restarts, generator)
     values, slopes = _evaluated(objective, region, u)
     lengths = slopes.norm(dim=1, keepdim=True)
     steps = region.diameter / torch.where(lengths > 0, lengths, 1.0)
@@ -121,6 +123,9 @@ def ascend(
         u = torch.where(higher[:, None], trial, u)
         slopes = torch.where(higher[:, None], there, slopes)
         values = torch.where(higher, reached, values)
+    fallen = (values < centre)[:, None]  # all around is lower, or the steps were too few
+    u, slopes = torch.where(fallen, zero, u), torch.where(fallen, outward, slopes)
+    values = torch.maximum(values, centre)
     gaps = region.rise(slopes) - (slopes * u).sum(1)
     return Ascent(values, gaps.clamp(min=0), region.norms(u) / region.radius)
 
@@ -197,15 +202,17 @@ def _bent(
 
 
 def _starts(
-    objective: Objective, region: Region, restarts: int, generator: Generator
+    region: Region, outward: Float[Tensor, "1 P"], restarts: int, generator: Generator
 ) -> Float[Tensor, "K P"]:
-    centre = torch.zeros_like(region.centre, dtype=torch.float64)[None]
-    first = region.farthest(_evaluated(objective, region, centre)[1])
     drawn = torch.randn(
-        restarts, centre.shape[1], generator=generator, device=generator.device, dtype=torch.float64
+        restarts,
+        outward.shape[1],
+        generator=generator,
+        device=generator.device,
+        dtype=torch.float64,
     )
-    starts = region.farthest(drawn.to(centre))
-    return torch.cat([first, starts[1:]]) if bool(first.any()) else starts
+    starts = region.farthest(drawn.to(outward))
+    return torch.cat([region.farthest(outward), starts[1:]]) if bool(outward.any()) else starts
 
 
 def _evaluated(

@@ -120,15 +120,19 @@ class EmpiricalRisk:
 
         Shares model and data with this one. `chosen` maps targets [B, ...] to truth values [B].
         """
-        return self._with(ChosenBatches(self._batches, chosen, self._batch_size))
+        part = self._without_data()
+        part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
+        return part
 
     def on(self, inputs: Tensor, targets: Tensor) -> "EmpiricalRisk":
         """This risk on examples like its own, held in memory. Shares the model with this one."""
-        return self._with(batches((inputs, targets), batch_size=self._batch_size))
+        part = self._without_data()
+        part._batches = batches((inputs, targets), batch_size=self._batch_size)
+        return part
 
-    def _with(self, data: Batches) -> "EmpiricalRisk":
+    def _without_data(self) -> "EmpiricalRisk":
+        """A copy that shares the model, and knows no result nor number of examples."""
         part = copy.copy(self)
-        part._batches = data
         part._results = {}
         part.__dict__.pop("num_examples", None)
         return part

@@ -69,6 +69,16 @@ def test_a_start_without_gradient_is_random():
     assert found.highest[0] == pytest.approx(0.1**2 * 2, rel=1e-10)
 
 
+def test_a_maximum_is_the_centre():
+    net = nn.Linear(2, 1, bias=False).double()
+    data = torch.eye(2).double(), torch.zeros(2, 1).double()
+    risk = gt.EmpiricalRisk(net, lambda f, y: -(f**2).sum(1), data, theta=torch.zeros(2).double())
+    for steps in (1, 50):
+        found = climbed(loss_at(risk), Region.ball(risk.theta, 0.1), steps=steps, restarts=3)
+        assert found.values.tolist() == pytest.approx([0.0] * 3, abs=1e-20)
+        assert found.gaps.tolist() == pytest.approx([0.0] * 3, abs=1e-10)
+
+
 def test_more_steps_never_fall(case: Case):
     risk = case.risk()
     region = Region.ball(risk.theta, 0.3)

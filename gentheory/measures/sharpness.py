@@ -86,10 +86,10 @@ def adaptive(
 ) -> Estimate:
     """max L(θ + ε) − L(θ) over |T⁻¹ε|₂ ≤ ρ with T = |w| + η for weights; to first order ρ|T∇L|.
 
-    Weights are the tensors whose own name holds "weight", those of normalization layers too;
-    T = 1 for all others, or |b| + η as well with `biases`. With η = 0 it is invariant to rescaling
-    of layers that leaves the function alone, as far as only tensors with T = |w| are rescaled. No
-    weight decay. `stderr` and the options of the ascent as in `sam`.
+    Weights are the tensors with "weight" in their name, those of normalization layers too, as in
+    the authors' code; T = 1 for all others, or |b| + η as well with `biases`. With η = 0 it is
+    invariant to rescaling of layers that leaves the function alone, as far as only tensors with
+    T = |w| are rescaled. No weight decay. `stderr` and the options of the ascent as in `sam`.
 
     Cost: a gradient; with ascent (ascent_steps + 2) · restarts of them.
     Source: Kwon, Kim, Park & Choi 2021 (arXiv 2102.11600), their defaults for CIFAR-10.
@@ -100,7 +100,7 @@ def adaptive(
     risk = checkpoint.risk
     scale = torch.ones_like(risk.theta)
     for name, where in risk.layout.slices.items():
-        if biases or "weight" in name.rpartition(".")[2]:
+        if biases or "weight" in name:
             scale[where] = risk.theta[where].abs() + eta
     region = Region(risk.theta, scale, rho, "ball")
     stats = {"rho": rho, "eta": eta, "norm": "l2 / T"}

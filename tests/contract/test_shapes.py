@@ -12,9 +12,9 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "checkpoint", "curvature", "estimate", "examples", "factors", "left_out", "linalg",
-        "losses", "measures", "middles", "models", "modes", "params", "predicted", "risk",
-        "seeds", "training", "trajectory",
+        "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "left_out",
+        "linalg", "losses", "measures", "middles", "models", "modes", "parameter_sets", "params",
+        "predicted", "risk", "seeds", "training", "trajectory",
     )
 ]
 
