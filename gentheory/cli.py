@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -131,7 +132,9 @@ def measure(
     checkpoint: Annotated[
         str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
     ] = None,
-    names: Annotated[list[str], typer.Option("--measure", "-m", help="Name; repeat.")] = [],  # noqa: B006
+    names: Annotated[
+        list[str], typer.Option("--measure", "-m", help="A measure or a family; repeat.")
+    ] = [],  # noqa: B006
     model: Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its state dict.")] = None,
     data: Annotated[str | None, typer.Option(help="Your data: pkg.mod:dataset.")] = None,
@@ -150,6 +153,7 @@ def measure(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers here.")
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
 ) -> None:
     """Measure a checkpoint of a study, or a model of one's own."""
     from gentheory import measures as families
@@ -165,8 +169,12 @@ def measure(
             "one of the two",
             "give FILE.safetensors, or --model with --data",
         )
-    if json_file is not None and not json_file.parent.is_dir():
-        raise InputError("--json", str(json_file), "a file in an existing folder", "make it first")
+    for flag, file in (("--json", json_file), ("--html", html)):
+        if file is not None and not file.parent.is_dir():
+            raise InputError(flag, str(file), "a file in an existing folder", "make it first")
+    names = families.expanded(names)
+    for name in names:
+        families.find(name)
     if model is not None:
         subject = _own_model(model, weights, data, loss, weight_decay, dtype)
     else:
@@ -177,11 +185,33 @@ def measure(
             subject, names, seed=seed, options=_options(option), progress=progress
         )
     show(results)
-    if json_file is not None:
-        from gentheory.study.store import full_disk
+    _write(json_file, lambda: results.to_json() + "\n")
+    _write(html, lambda: _page(subject, results, seed))
 
-        with full_disk(json_file):
-            json_file.write_text(results.to_json() + "\n")
+
+def _write(file: Path | None, text: Callable[[], str]) -> None:
+    from gentheory.study.store import full_disk
+
+    if file is not None:
+        with full_disk(file):
+            file.write_text(text(), encoding="utf-8")
+
+
+def _page(subject: Any, results: Any, seed: int) -> str:
+    from gentheory.report.measured import render_results
+
+    risk = getattr(subject, "risk", subject)
+    about = {
+        "model": type(risk.module).__name__,
+        "trainable parameters": risk.num_params,
+        "examples": risk.num_examples,
+        "loss": risk.loss.name,
+        "weight decay": risk.weight_decay,
+        "dtype": str(risk.dtype).removeprefix("torch."),
+        "seed": seed,
+        "command": " ".join(["gentheory", *sys.argv[1:]]),
+    }
+    return render_results(results, about)
 
 
 def _stored(address: str, data: str | None, dtype: str, held: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """What the loss makes of each example at the trained parameters, in the space of the outputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,3 +30,16 @@ class Examples:
             residuals = risk.loss.gradient(outputs, wanted)
             parts.append((outputs, wanted, residuals, risk.loss.hessian(outputs, wanted)))
         return cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def over_examples(function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
+    """The function of each example's part of the columns [B, ...], stacked: [B, ...].
+
+    All at once, or one by one where the model looks at values, as with a padding mask.
+    """
+    try:
+        return torch.func.vmap(function)(*columns)
+    except RuntimeError as error:
+        if "data-dependent" not in str(error):
+            raise
+        return torch.stack([function(*example) for example in zip(*columns, strict=True)])

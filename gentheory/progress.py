@@ -116,6 +116,6 @@ def show(results: Results) -> None:
         value, error = f"{estimate.value:.6g}", f"{estimate.stderr:.2g}"
         table.add_row(name, value, error, estimate.status, seconds)
     console.print(table)
-    for name, estimate in results.items():
-        for note in filter(None, (estimate.reason, *estimate.warnings)):
-            console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
+    for note, names in results.notes().items():
+        told = f"{', '.join(names)}: {note}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gentheory import losses
 from gentheory.data.batches import Batch, Batches, ChosenBatches, batches
+from gentheory.data.fields import Fields
 from gentheory.errors import InputError
 from gentheory.params import Layout, flatten
 
@@ -36,7 +37,9 @@ class EmpiricalRisk:
       make up theta, tied ones once; frozen ones stay at their value.
     - `loss`: "cross_entropy", "mse", or a callable (outputs [B, C], targets) -> [B].
     - `data`: tensors (x, y), a `Dataset`, a `DataLoader` or an iterable of batches (x, y). The
-      order is frozen; at first use of other than tensors two passes are compared.
+      order is frozen; at first use of other than tensors two passes are compared. A batch may
+      also be a mapping of named tensors: "labels" are the targets, the rest is handed to the
+      module by name; of what it returns `logits` count, if there are any.
     - `weight_decay`: coefficient of |theta|²/2, part of the risk and of every gradient.
     - `theta`: parameters [P] to use in place of the module's own.
     - `dtype`: convert model and inputs, for example to `torch.float64`.
@@ -128,6 +131,7 @@ class EmpiricalRisk:
         """This risk on examples like its own, held in memory. Shares the model with this one."""
         part = self._without_data()
         part._batches = batches((inputs, targets), batch_size=self._batch_size)
+        part._fields = self._fields  # named inputs come packed, as the batches have them
         return part
 
     def _without_data(self) -> "EmpiricalRisk":
@@ -141,8 +145,14 @@ class EmpiricalRisk:
         """The model's outputs with these parameters; differentiable and safe under vmap."""
         tensors = self.layout.unflatten(theta)
         copied = inputs.clone()  # a first layer that works in place would write into the data
+        named = {} if self._fields is None else self._fields.unpack(copied)
+        given = () if named else (copied,)
         with _differentiable_attention():
-            outputs = torch.func.functional_call(self.module, tensors, (copied,), tie_weights=True)
+            outputs = torch.func.functional_call(
+                self.module, tensors, given, named, tie_weights=True
+            )
+        # Models of the transformers library return them under this name.
+        outputs = getattr(outputs, "logits", outputs)
         if not torch.is_tensor(outputs) or outputs.dim() != 2:
             raise InputError(
                 f"outputs of {type(self.module).__name__}",
@@ -176,6 +186,10 @@ class EmpiricalRisk:
         for batch in self.batches():
             total += torch.func.grad(self.loss_sum)(theta, batch)
         return (total / self.num_examples).to(theta.dtype) + self.weight_decay * theta
+
+    @cached_property
+    def _fields(self) -> Fields | None:
+        return self._batches.fields
 
     def _moved(self, tensor: Tensor) -> Tensor:
         floating = tensor.is_floating_point()

@@ -188,6 +188,13 @@ def operator_of(matrix: Tensor) -> LinearOperator:
     return LinearOperator(lambda v: v @ matrix, len(matrix), matrix.dtype, matrix.device)
 
 
+def initial_of(risk: gt.EmpiricalRisk) -> Tensor:
+    """Parameters that the risk's may have come from; zeros would be a saddle of most nets."""
+    stream = torch.Generator().manual_seed(1)
+    noise = torch.randn(risk.num_params, generator=stream, dtype=risk.dtype)
+    return risk.theta + 0.1 * noise
+
+
 def trajectory_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Trajectory:
     """A way to the risk's parameters, of two windows; `order` is that of the risk's examples."""
     stream = torch.Generator().manual_seed(0)

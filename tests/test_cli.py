@@ -149,6 +149,21 @@ def test_options_reach_the_measure(
     assert (stats["damping"], stats["curvature"]) == (0.5, "fisher")
 
 
+def test_a_family_and_a_page(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out.html"
+    ended = tiny.main(capsys, "measure", weights, "-m", "norms", "-m", "tic.exact", "--html", file)
+    assert ended.code == 0, ended
+    page, family = file.read_text(), [n for n in measures.names() if n.startswith("norms.")]
+    for name in [*family, "tic.exact"]:
+        assert name in ended.out
+        assert f'<details id="{name}"' in page
+    assert "trainable parameters</dt>" in page
+    assert "Takeuchi 1976" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_a_model_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
     sys.path.insert(0, str(own))

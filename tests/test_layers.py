@@ -21,7 +21,7 @@ LAYERS = (
     ("linalg", "models", "data", "stats", "losses"),
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
-    ("ascent", "left_out", "parameter_sets", "predicted"),
+    ("ascent", "left_out", "parameter_sets", "predicted", "tangent"),
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report"),

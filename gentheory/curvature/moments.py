@@ -11,6 +11,7 @@ from gentheory.curvature.blocks import diagonal_block
 from gentheory.curvature.hessian import hessian
 from gentheory.data.batches import Batch
 from gentheory.errors import InputError
+from gentheory.examples import over_examples
 from gentheory.middles import Curvature, middle_of
 from gentheory.modes import Modes
 from gentheory.risk import EmpiricalRisk
@@ -147,7 +148,7 @@ def jacobian(
 ) -> Float[Tensor, "B C P"]:
     """Of each example's outputs, at any parameters."""
 
-    def one(theta: Tensor, example: Tensor) -> Tensor:
-        return risk.outputs(theta, example[None])[0]
+    def one(example: Tensor) -> Tensor:
+        return torch.func.jacrev(lambda at: risk.outputs(at, example[None])[0])(theta)
 
-    return torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0))(theta, inputs)
+    return over_examples(one, inputs)

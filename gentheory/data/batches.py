@@ -1,6 +1,6 @@
 """Data of any form as batches in one frozen order."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from gentheory.data.fields import Fields, separated, tensors
 from gentheory.errors import InputError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -29,6 +30,11 @@ class Batches(Protocol):
         """Tensors at hand: two passes agree by construction."""
         ...
 
+    @property
+    def fields(self) -> Fields | None:
+        """What the columns of the inputs are, where the data name their inputs."""
+        ...
+
     def __iter__(self) -> Iterator[Batch]: ...
 
 
@@ -40,6 +46,7 @@ class TensorBatches:
     targets: Tensor
     batch_size: int
     in_memory: bool = True
+    fields: None = None
 
     def __iter__(self) -> Iterator[Batch]:
         return zip(
@@ -55,12 +62,13 @@ class IndexedBatches:
     indices: Sequence[int]
     batch_size: int
     collate: Callable[[list[Any]], Any] = default_collate
+    fields: Fields | None = None
     in_memory: bool = False
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.batch_size):
             chosen = self.indices[start : start + self.batch_size]
-            yield _pair(self.collate([self.dataset[i] for i in chosen]))
+            yield _pair(self.collate([self.dataset[i] for i in chosen]), self.fields)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,16 @@ class IterableBatches:
     batches: Iterable[Any]
     in_memory: bool = False
 
+    @property
+    def fields(self) -> Fields | None:
+        """Those of the first batch, which is read for it."""
+        return _fields(next(iter(self.batches), None))
+
     def __iter__(self) -> Iterator[Batch]:
-        return (_pair(batch) for batch in self.batches)
+        fields = None  # found on the way: what can be read once only is to be told so
+        for batch in self.batches:
+            fields = fields or _fields(batch)
+            yield _pair(batch, fields)
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,11 @@ class ChosenBatches:
     def in_memory(self) -> bool:
         """Whether the source is."""
         return self.source.in_memory
+
+    @property
+    def fields(self) -> Fields | None:
+        """The source's."""
+        return self.source.fields
 
     def __iter__(self) -> Iterator[Batch]:
         held: list[Batch] = []
@@ -106,6 +127,9 @@ def _joined(parts: list[Batch]) -> Batch:
 
 def batches(data: Any, *, batch_size: int) -> Batches:
     """Tensors (x, y), a `Split`, a `Dataset`, a `DataLoader` or an iterable of batches (x, y).
+
+    In a batch x may be a mapping of named tensors, or the batch one mapping with its targets
+    under one of the usual names, such as "labels".
 
     A `DataLoader` is read through its dataset by index, so that neither shuffling nor
     `drop_last` changes a result; of a sampler that leaves examples out, those it draws in one
@@ -168,12 +192,30 @@ def _indexed(
         indices = range(len(dataset))  # pyright: ignore[reportArgumentType]
     if len(indices) == 0:
         raise InputError("data", "an empty dataset", "at least one example", "check its source")
-    return IndexedBatches(dataset, indices, batch_size, collate)
+    fields = _fields(collate([dataset[indices[0]]]))
+    return IndexedBatches(dataset, indices, batch_size, collate, fields)
 
 
-def _pair(batch: Any) -> Batch:
+def _fields(batch: Any) -> Fields | None:
+    inputs = _parts(batch)[0] if batch is not None else None
+    return Fields.of(inputs) if isinstance(inputs, dict) else None
+
+
+def _pair(batch: Any, fields: Fields | None) -> Batch:
+    inputs, targets = _parts(batch)
+    if isinstance(inputs, dict):
+        return (fields or Fields.of(inputs)).pack(inputs), targets
+    return inputs, targets
+
+
+def _parts(batch: Any) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+    if isinstance(batch, Mapping):
+        return separated(batch)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(batch, Sequence) and len(batch) == 2:
-        return torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
+        inputs, targets = batch
+        if isinstance(inputs, Mapping):
+            return tensors(inputs), torch.as_tensor(targets)
+        return torch.as_tensor(inputs), torch.as_tensor(targets)
     raise InputError(
         "data",
         f"a batch that is a {type(batch).__name__}",

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gentheory.examples import over_examples
 from gentheory.risk import EmpiricalRisk
 
 
@@ -214,4 +215,4 @@ def _plain_gradients(
         pulled = torch.func.vmap(pull)(rows)[0]
         return torch.cat([pulled[name].reshape(len(rows), -1) for name in names], dim=1)
 
-    return torch.func.vmap(one, in_dims=(0, 1), out_dims=1)(inputs, cotangents)
+    return over_examples(one, inputs, cotangents.transpose(0, 1)).transpose(0, 1)

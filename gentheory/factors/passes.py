@@ -19,38 +19,55 @@ _NOISE = 1e-14
 """Eigenvalues of W_i below this share of the largest are rounding."""
 
 
+_ALL = slice(0, None)
+
+
 def captures(
     risk: EmpiricalRisk,
     cotangents: Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]],
     *,
     several: bool = True,
+    span: slice = _ALL,
 ) -> Iterator[tuple[Batch, Capture]]:
     """Per chunk of examples the batch and the capture of what (outputs, batch) is mapped to.
 
-    `several`: there are about as many cotangents as outputs, rather than one.
+    `several`: there are about as many cotangents as outputs, rather than one. `span`: of the
+    examples from its start to before its stop alone.
     """
     first = next(risk.batches())[0]
     explained = risk.once("explained parameters", lambda: explain(risk, first))
     each = risk.once("activations", lambda: activations(risk, first))
     size = max(1, _NUMBERS // (max(1, each) * (risk.num_outputs if several else 1)))
-    for whole in risk.batches():
+    for whole in _within(risk, span):
         for batch in zip(*(tensor.split(size) for tensor in whole), strict=True):
             rows = partial(_of_batch, cotangents, batch)
             yield batch, capture(risk, batch[0], rows, explained=explained)
+
+
+def _within(risk: EmpiricalRisk, span: slice) -> Iterator[Batch]:
+    seen = 0
+    for inputs, targets in risk.batches():
+        stop = len(inputs) if span.stop is None else span.stop - seen
+        if stop <= 0:
+            return
+        own = slice(max(0, span.start - seen), stop)
+        seen += len(inputs)
+        if own.start < len(inputs):
+            yield inputs[own], targets[own]
 
 
 def _of_batch(cotangents: Callable[..., Tensor], batch: Batch, outputs: Tensor) -> Tensor:
     return cotangents(outputs, batch)
 
 
-def output_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:
-    """For the unit vectors of the outputs' space (K = C)."""
+def output_captures(risk: EmpiricalRisk, span: slice = _ALL) -> Iterator[tuple[Batch, Capture]]:
+    """For the unit vectors of the outputs' space (K = C), and the examples in `span`."""
 
     def units(outputs: Float[Tensor, "B C"], _: Batch) -> Float[Tensor, "C B C"]:
         eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
         return eye[:, None].expand(-1, len(outputs), -1)
 
-    return captures(risk, units)
+    return captures(risk, units, span=span)
 
 
 def residual_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:

@@ -1,8 +1,9 @@
 """Measures: one file a family, each measure a function `f(checkpoint, *, options, generator)`.
 
 `measure` finds them by name: "tic.diagonal" is `diagonal` in `gentheory/measures/tic.py`, and a
-bare family name means the function of that name. A family's `__all__` lists its measures. What
-follows a colon tells variants apart: "tic.exact:strong" is `tic.exact` with options of its own.
+bare family name means the function of that name, or, where there is none, all its measures. A
+family's `__all__` lists them. What follows a colon tells variants apart: "tic.exact:strong" is
+`tic.exact` with options of its own.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import pkgutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any
 
@@ -56,6 +58,14 @@ class Results(Mapping[str, Estimate]):
         frame = pd.DataFrame(rows, columns=columns).set_index("measure")
         return frame.assign(seconds=pd.Series(self.seconds))
 
+    def notes(self) -> dict[str, list[str]]:
+        """Reasons and warnings, each with the measures that it is about."""
+        found: dict[str, list[str]] = {}
+        for name, estimate in self._estimates.items():
+            for note in filter(None, (estimate.reason, *estimate.warnings)):
+                found.setdefault(note, []).append(name)
+        return found
+
     def to_json(self) -> str:
         """Strict JSON, an object a measure; nan is null."""
         return json.dumps({name: json.loads(e.to_json()) for name, e in self._estimates.items()})
@@ -77,18 +87,33 @@ def table_row(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def names() -> list[str]:
     """Every measure there is, as family.function."""
-    families = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [f"{f}.{name}" for f in families for name in _family(f).__all__]
+    return [f"{family}.{name}" for family in families() for name in _family(family).__all__]
+
+
+def families() -> list[str]:
+    """The names of the families."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def expanded(asked: Iterable[str]) -> list[str]:
+    """The names, none twice, with a family's measures in place of its bare name."""
+    found: list[str] = []
+    for name in [asked] if isinstance(asked, str) else asked:
+        own = _family(name).__all__ if name in families() else [name]
+        found += [name] if name in own else [f"{name}.{one}" for one in own]
+    return list(dict.fromkeys(found))
 
 
 def find(name: str) -> Measure:
-    """The function of this name. Raises `InputError` with the known names for any other."""
-    family, _, function = name.partition(":")[0].partition(".")
-    function = function or family
-    known = {module.name for module in pkgutil.iter_modules(__path__)}
-    if family in known and function in _family(family).__all__:
+    """The function of this name. Raises `InputError` with the nearest names for any other."""
+    family, dot, function = name.partition(":")[0].partition(".")
+    function = function if dot else family
+    if family in families() and function in _family(family).__all__:
         return getattr(_family(family), function)
-    raise InputError("measure", repr(name), f"one of {', '.join(names())}", "choose one of these")
+    own = [n for n in names() if n.startswith(f"{family}.")]
+    near = own or get_close_matches(name, [*families(), *names()], cutoff=0.5) or families()
+    cure = "choose one; `gentheory measures` lists them all"
+    raise InputError("measure", repr(name), f"one of {', '.join(near)}", cure)
 
 
 @dataclass(frozen=True)
@@ -147,7 +172,7 @@ def _check_option(name: str, option: str, value: Any, taken: Mapping[str, Any]) 
 
 def measure(
     subject: EmpiricalRisk | Checkpoint,
-    names: Iterable[str],
+    names: str | Iterable[str],
     *,
     seed: int = 0,
     options: Options = {},  # noqa: B006  read-only
@@ -156,6 +181,7 @@ def measure(
 ) -> Results:
     """Estimates of the named measures on a risk, or on a checkpoint that also knows its start.
 
+    A bare family name is the function of that name, or stands for all measures of the family.
     `options` maps a measure's name to its keyword arguments. Each measure draws from its own
     generator, seeded by `seed` and its name, so its value does not depend on the others asked.
     `progress` is called with each name before it runs. Raises `InputError` for an unknown name or
@@ -164,7 +190,7 @@ def measure(
     error that only a mistake in the code can explain is raised; without, as in a study of
     thousands, it is a failure like others.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    names = expanded(names)
     functions = {name: find(name) for name in names}
     check_options(options, names)
     checkpoint = subject if isinstance(subject, Checkpoint) else Checkpoint(subject)

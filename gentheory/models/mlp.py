@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gentheory.errors import InputError
+from gentheory.models.scaling import Parametrization, check, finished, parametrized
 
 Activation = Literal["relu", "gelu", "tanh", "linear"]
 
@@ -32,16 +33,25 @@ def mlp(
     activation: Activation = "relu",
     skip: bool = False,
     bias: bool = True,
+    parametrization: Parametrization = "standard",
+    output_scale: float = 1.0,
+    symmetrized: bool = False,
 ) -> nn.Sequential:
-    """`depth` linear layers, `width` units in each hidden one; PyTorch's own initialization.
+    """`depth` linear layers, `width` units in each hidden one.
 
     `activation="linear"` gives a deep linear net. `skip` adds each hidden layer's input to its
     output wherever both have `width` features, that is from the second hidden layer on.
+
+    `parametrization="standard"` is PyTorch's own layer and initialization; with "ntk" a layer is
+    W x / √fan_in + 0.1 b, W and b from N(0, 1) (Jacot et al. 2018). `output_scale` is α, by which
+    the outputs are multiplied. `symmetrized` trains (f(θ_a) − f(θ_b)) / √2 from θ_a = θ_b: the
+    outputs start at 0, with f's tangent kernel, at twice the parameters (Chizat et al. 2019).
     """
     at_least_one("mlp.depth", depth)
     at_least_one("mlp.width", width)
     yes_or_no("mlp.skip", skip)
     yes_or_no("mlp.bias", bias)
+    check("mlp", parametrization, output_scale, symmetrized)
     kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
     if activation not in kinds:
         raise InputError(
@@ -50,9 +60,11 @@ def mlp(
     widths = [prod(shape), *[width] * (depth - 1)]
     layers: list[nn.Module] = []
     for index, (incoming, outgoing) in enumerate(pairwise(widths)):
-        block = nn.Sequential(nn.Linear(incoming, outgoing, bias=bias), kinds[activation]())
+        layer = parametrized(nn.Linear(incoming, outgoing, bias=bias), parametrization)
+        block = nn.Sequential(layer, kinds[activation]())
         layers.append(Residual(block) if skip and index > 0 else block)
-    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], num_classes, bias=bias))
+    last = parametrized(nn.Linear(widths[-1], num_classes, bias=bias), parametrization)
+    return finished(nn.Sequential(nn.Flatten(), *layers, last), output_scale, symmetrized)
 
 
 def at_least_one(place: str, value: int) -> None:

@@ -8,6 +8,7 @@ from gentheory.report.choices import choices, rivalry
 from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, correlations, criteria
+from gentheory.report.regimes import regimes
 from gentheory.report.sizes import sizes
 from gentheory.study.tables import Tables
 
@@ -18,6 +19,7 @@ class Analysis:
 
     population: Population
     settings: pd.DataFrame
+    regimes: pd.DataFrame
     correlations: pd.DataFrame
     criteria: pd.DataFrame
     choices: pd.DataFrame
@@ -44,6 +46,7 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
     return Analysis(
         models,
         settings(models),
+        regimes(models, tables.describe),
         correlations(models, resampling),
         criteria(models, resampling),
         choices(models, tables.costs, resampling),

@@ -184,6 +184,25 @@ def setting_grid(analysis: Analysis) -> Grid:
     return Grid("settings", "Settings", caption, header, rows)
 
 
+def regime_grid(analysis: Analysis) -> Grid | None:
+    """Medians and quartiles of the measures that tell regimes apart; none where none is named."""
+    if analysis.regimes.empty:
+        return None
+    records = _records(analysis.regimes)
+    names = list(dict.fromkeys(row["measure"] for row in records))
+    cells = {
+        (row["setting"], row["measure"]): Cell(
+            _plain(row["median"]), (f"[{_plain(row['low'])}, {_plain(row['high'])}]",)
+        )
+        for row in records
+    }
+    settings = dict.fromkeys(row["setting"] for row in records)
+    rows = [[Cell(label), *(cells[label, name] for name in names)] for label in settings]
+    header = [Cell("setting"), *map(Cell, names)]
+    caption = "Medians over the ranked models, with the quartiles below."
+    return Grid("regimes", "Where each setting stands", caption, header, rows)
+
+
 def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid | None:
     """A table of words and counts as it stands; none where it is empty."""
     if table.empty:

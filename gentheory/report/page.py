@@ -20,6 +20,7 @@ from gentheory.report.grids import (
     choice_grid,
     correlation_grids,
     criterion_grids,
+    regime_grid,
     rival_grids,
     setting_grid,
     size_grid,
@@ -79,7 +80,7 @@ def render_page(
         caution=_caution(analysis),
         counts=_counts(analysis),
         pictures=[picture for picture in drawn if not picture.development],
-        settings=setting_grid(analysis),
+        settings=[setting_grid(analysis), *filter(None, [regime_grid(analysis)])],
         choice=choice_grid(analysis),
         gap_grids=correlation_grids(analysis),
         loss_grids=[*criterion_grids(analysis), *rival_grids(analysis)],
@@ -159,6 +160,7 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
     """Everything on the page as JSON values, nan as null and infinities as texts."""
     named = {
         "settings": analysis.settings,
+        "regimes": analysis.regimes,
         "correlations": analysis.correlations,
         "criteria": analysis.criteria,
         "choices": analysis.choices,

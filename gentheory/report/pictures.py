@@ -15,6 +15,7 @@ from gentheory.plots.correlation_bars import correlation_bars
 from gentheory.plots.export import render
 from gentheory.plots.gap import gap
 from gentheory.plots.heat_map import heat_map
+from gentheory.plots.regime import regime
 from gentheory.plots.training_curves import training_curves
 from gentheory.report.analysis import Analysis
 from gentheory.report.population import MANY_SETTINGS
@@ -51,13 +52,43 @@ class Picture:
 
 
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
-    """Heat maps of many settings, gap against TIC, correlations, training curves.
+    """Tau against regime, heat maps of many settings, gap against TIC, correlations, curves.
 
     Those for which there are numbers; the heat maps of the development settings come last.
     """
-    found = [*_heat_maps(analysis, development=False), _gap(analysis), _correlations(analysis)]
-    found += [_curves(tables), *_heat_maps(analysis, development=True)]
+    found = [_regime(analysis), *_heat_maps(analysis, development=False), _gap(analysis)]
+    found += [_correlations(analysis), _curves(tables), *_heat_maps(analysis, development=True)]
     return [picture for picture in found if picture is not None]
+
+
+def _regime(analysis: Analysis) -> Picture | None:
+    """None where the study names no measure that tells regimes apart, or has one setting."""
+    medians, tested = analysis.regimes, analysis.population.tested
+    known = np.isfinite(np.asarray(medians["median"], dtype=float))
+    medians = medians.loc[medians["setting"].isin(tested) & known]
+    if medians["setting"].nunique() < 2:
+        return None
+    targets = ((analysis.correlations, "the gap"), (analysis.criteria, "the test loss"))
+    parts = [
+        table.merge(rows, on="setting").assign(
+            panel=f"{measure}: τ with {target}", regime_name=measure, regime=lambda t: t["median"]
+        )
+        for measure, rows in medians.groupby("measure", sort=False)
+        for table, target in targets
+    ]
+    joined = pd.concat(parts, ignore_index=True)
+    joined = joined.loc[joined["kind"] != "measure"]
+    names = [str(name).replace(criterion(""), "+ ") for name in joined["predictor"]]
+    return _picture(
+        partial(regime, joined.assign(predictor=names)),
+        "regime",
+        "Rank correlations against the regime",
+        "One point a setting; lines join the settings in the order of the regime, bars are 95 % "
+        "intervals. “+ X” is the training loss plus X.",
+        f"Kendall's tau of predictors with the gap and with the test loss in {len(tested)} "
+        "settings, against what tells their regimes apart; the tables have the same numbers.",
+        narrow={"columns": 1, "width": 3.9},
+    )
 
 
 def _heat_maps(analysis: Analysis, *, development: bool) -> list[Picture | None]:

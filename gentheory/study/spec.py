@@ -235,6 +235,8 @@ class ReportSection(_Section):
 
     main: str | None = None
     """The predicted gap of the findings, one of the measures; `tic.exact` unless given."""
+    describe: list[str] = []
+    """Measures that tell the settings' regimes apart, such as `ntk.distance`."""
     development: Literal["checkerboard"] | None = None
     """Settings on which the criterion was chosen: the findings are about the others.
 
@@ -278,6 +280,9 @@ class Study(_Section):
         main, rows = self.report.main, self.measures.rows()
         if main is not None and (main not in rows or not main.startswith("tic.")):
             raise ValueError(f"report.main: {main!r} is no predicted gap among {rows}; name one")
+        for name in self.report.describe:
+            if name not in rows:
+                raise ValueError(f"report.describe: {name!r} is not among {rows}; name one")
         axes = (self.architectures, self.grid.n_train, self.grid.label_noise)
         if self.report.development and all(len(axis or [None]) == 1 for axis in axes):
             raise ValueError("report.development: one setting cannot be split; drop it")

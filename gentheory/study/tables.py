@@ -35,6 +35,8 @@ class Tables:
     """One row a model and what was done for it: training, a rival or a measure, in seconds."""
     main: str | None = None
     """The predicted gap that the findings are about, if the study names it."""
+    describe: tuple[str, ...] = ()
+    """Measures that tell the settings' regimes apart, if the study names any."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
 
@@ -88,6 +90,7 @@ def read_tables(store: Store) -> Tables:
         },
         store.table("costs"),
         store.study.report.main,
+        tuple(store.study.report.describe),
         _development(store.study, models),
     )
 

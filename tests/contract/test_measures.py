@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case, trajectory_of
+from cases import CASES, Case, initial_of, trajectory_of
 from torch import Tensor
 
 import gentheory as gt
@@ -35,7 +35,7 @@ def subject(request: pytest.FixtureRequest) -> Case:
 
 
 def checkpoint_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Checkpoint:
-    return Checkpoint(risk, torch.zeros_like(risk.theta), 10, 0.5, trajectory_of(risk, order))
+    return Checkpoint(risk, initial_of(risk), 10, 0.5, trajectory_of(risk, order))
 
 
 def estimate_of(name: str, subject: Checkpoint, seed: int = 0) -> Estimate:

@@ -14,13 +14,13 @@ CHECKED = [
     for name in (
         "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "left_out",
         "linalg", "losses", "measures", "middles", "models", "modes", "parameter_sets", "params",
-        "predicted", "risk", "seeds", "training", "trajectory",
+        "predicted", "risk", "seeds", "tangent", "training", "trajectory",
     )
 ]
 
 with install_import_hook(CHECKED, "beartype.beartype"):
     import gentheory as gt
-    from cases import CASES, trajectory_of
+    from cases import CASES, initial_of, trajectory_of
     from gentheory import losses, measures, models
     from gentheory.checkpoint import Checkpoint, load, save
     from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
@@ -35,7 +35,7 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()
     kept = trajectory_of(risk)
     assert kept.mean_residuals.shape == (risk.num_examples, risk.num_outputs)
-    checkpoint = Checkpoint(risk, torch.zeros_like(risk.theta), trajectory=kept)
+    checkpoint = Checkpoint(risk, initial_of(risk), trajectory=kept)
     for measure in measures.names():
         assert gt.measure(checkpoint, measure)[measure].status == "ok", (name, measure)
     if CASES[name].likelihood:

@@ -117,13 +117,31 @@ def test_no_measure_is_an_empty_table(risk: gt.EmpiricalRisk):
 
 
 @pytest.mark.parametrize(
-    "name", ["tic.kfoc", "tics", "tic", "tic.", ".exact", "", "tic.Estimate", "tic._Modes"]
+    ("name", "near"),
+    [
+        *(
+            (f"tic.{name}", "tic.blocks, tic.diagonal, tic.ekfac")
+            for name in ("kfoc", "", "_Modes")
+        ),
+        ("tics", "tic,"),
+        ("spectre.top", "spectra.top"),
+        (".exact", "tic.exact"),
+        ("", "norms, "),
+    ],
 )
-def test_unknown_names_are_refused_with_the_known_ones(risk: gt.EmpiricalRisk, name: str):
-    with pytest.raises(
-        gt.InputError, match=f"measure: found '{name}', expected one of .*norms.dist"
-    ):
+def test_unknown_names_are_refused_with_the_nearest_ones(
+    risk: gt.EmpiricalRisk, name: str, near: str
+):
+    told = rf"measure: found '{name}', expected one of (.*, )?{near}.* lists them all"
+    with pytest.raises(gt.InputError, match=told):
         gt.measure(risk, ["norms.parameters", name])
+
+
+def test_a_family_stands_for_its_measures(risk: gt.EmpiricalRisk):
+    found = gt.measure(risk, ["norms.parameters", "norms"])
+    assert next(iter(found)) == "norms.parameters"
+    assert set(found) == {name for name in measures.names() if name.startswith("norms.")}
+    assert measures.expanded("norms") == [n for n in measures.names() if n.startswith("norms.")]
 
 
 @pytest.mark.parametrize(

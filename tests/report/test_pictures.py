@@ -4,6 +4,7 @@ import pandas as pd
 
 from gentheory.report import pictures as module
 from gentheory.report.analysis import analyse
+from gentheory.report.grids import regime_grid
 from gentheory.report.pictures import pictures
 
 
@@ -36,3 +37,17 @@ def test_without_curves_or_tic_there_is_no_such_picture(study):
     changed = dataclasses.replace(study, curves=curves, measures=others)
     found = pictures(changed, analyse(changed, num_resamples=10))
     assert [picture.name for picture in found] == ["correlations"]
+
+
+def test_settings_are_placed_by_the_measures_that_describe_them(many):
+    shown = dataclasses.replace(many, describe=("norms.parameters",))
+    analysis = analyse(shown, num_resamples=10)
+    drawn = next(picture for picture in pictures(shown, analysis) if picture.name == "regime")
+    assert f" {len(analysis.population.tested)} settings" in drawn.alternative
+    row = analysis.regimes.iloc[0]
+    own = analysis.population.ranked.query("setting == @row.setting")["norms.parameters"]
+    assert [row["low"], row["median"], row["high"]] == list(own.quantile([0.25, 0.5, 0.75]))
+    assert regime_grid(analysis).rows[0][1].text == f"{row['median']:.3g}"
+    plain = analyse(many, num_resamples=10)
+    assert regime_grid(plain) is None
+    assert "regime" not in {picture.name for picture in pictures(many, plain)}
