@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from gentheory.risk import EmpiricalRisk
 
@@ -24,13 +24,10 @@ def outputs_at(
     chunk of vectors, in the risk's order, then the next chunk. A model that cannot be run as a
     stack, or is slower so, is run a vector at a time.
     """
-    size = max(1, _NUMBERS // thetas.shape[1])
-    for start in range(0, len(thetas), size):
-        chosen = slice(start, min(start + size, len(thetas)))
-        for inputs, targets in risk.batches():
-            rows = max(1, _NUMBERS // (inputs[0].numel() * (chosen.stop - start)))
-            for x, y in zip(inputs.split(rows), targets.split(rows), strict=True):
-                yield chosen, _stacked(risk, thetas[chosen], x), y
+    for chosen, x, y in _chunks(risk, thetas):
+        with torch.no_grad():
+            outputs = _stacked(risk, thetas[chosen], x)
+        yield chosen, outputs, y
 
 
 def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor, "K N"]:
@@ -42,13 +39,57 @@ def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor
     return torch.cat([torch.cat(parts, dim=1) for parts in rows.values()])
 
 
+def pairs(
+    risk: EmpiricalRisk, sigma: float, count: int, generator: Generator
+) -> Iterator[Float[Tensor, "k 2 P"]]:
+    """θ + σz and θ − σz for `count` standard normal z, in blocks of bounded memory."""
+
+    def normal() -> Float[Tensor, " P"]:
+        return torch.randn(
+            risk.num_params, generator=generator, device=generator.device, dtype=torch.float64
+        )
+
+    size = max(1, _NUMBERS // (2 * risk.num_params))
+    for start in range(0, count, size):
+        z = torch.stack([normal() for _ in range(min(size, count - start))])
+        yield risk.theta + (sigma * torch.stack([z, -z], dim=1)).to(risk.theta)
+
+
+def gradients_at(
+    risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "K P"]]:
+    """Mean loss and its gradient at each of the vectors, in float64, without weight decay."""
+    values = thetas.new_zeros(len(thetas), dtype=torch.float64)
+    gradients = torch.zeros_like(thetas, dtype=torch.float64)
+    for chosen, x, y in _chunks(risk, thetas):
+        outputs, pull = torch.func.vjp(lambda at, x=x: _stacked(risk, at, x), thetas[chosen])[:2]
+        flat, targets = outputs.detach().flatten(0, 1), _repeated(y, len(outputs))
+        losses = risk.loss.values(flat, targets).double()
+        values[chosen] += losses.unflatten(0, outputs.shape[:2]).sum(1)
+        residuals = risk.loss.gradient(flat, targets).to(outputs)
+        gradients[chosen] += pull(residuals.view_as(outputs))[0]
+    return values / risk.num_examples, gradients / risk.num_examples
+
+
+def _chunks(
+    risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some of the vectors and some of the examples at once: all examples, then the next vectors."""
+    size = max(1, _NUMBERS // thetas.shape[1])
+    for start in range(0, len(thetas), size):
+        chosen = slice(start, min(start + size, len(thetas)))
+        for inputs, targets in risk.batches():
+            rows = max(1, _NUMBERS // (inputs[0].numel() * (chosen.stop - start)))
+            for x, y in zip(inputs.split(rows), targets.split(rows), strict=True):
+                yield chosen, x, y
+
+
 def _stacked(
     risk: EmpiricalRisk, thetas: Float[Tensor, "k P"], inputs: Tensor
 ) -> Float[Tensor, "k B C"]:
-    with torch.no_grad():
-        if len(thetas) > 1 and runs_stacked(risk, inputs):
-            return torch.func.vmap(risk.outputs, in_dims=(0, None))(thetas, inputs)
-        return torch.stack([risk.outputs(theta, inputs) for theta in thetas])
+    if len(thetas) > 1 and runs_stacked(risk, inputs):
+        return torch.func.vmap(risk.outputs, in_dims=(0, None))(thetas, inputs)
+    return torch.stack([risk.outputs(theta, inputs) for theta in thetas])
 
 
 def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:

@@ -123,8 +123,20 @@ class EmpiricalRisk:
 
         Shares model and data with this one. `chosen` maps targets [B, ...] to truth values [B].
         """
-        part = copy.copy(self)
+        part = self._without_data()
         part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
+        return part
+
+    def on(self, inputs: Tensor, targets: Tensor) -> "EmpiricalRisk":
+        """This risk on examples like its own, held in memory. Shares the model with this one."""
+        part = self._without_data()
+        part._batches = batches((inputs, targets), batch_size=self._batch_size)
+        part._fields = self._fields  # named inputs come packed, as the batches have them
+        return part
+
+    def _without_data(self) -> "EmpiricalRisk":
+        """A copy that shares the model, and knows no result nor number of examples."""
+        part = copy.copy(self)
         part._results = {}
         part.__dict__.pop("num_examples", None)
         return part

@@ -174,6 +174,15 @@ CASES = {
 }
 
 
+def regression(seed: int = 0) -> gt.EmpiricalRisk:
+    """Mean squared errors of a linear net: a quadratic in its 8 parameters, off its minimum."""
+    stream = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(20, d, generator=stream, dtype=torch.float64) for d in (3, 2))
+    net = nn.Linear(3, 2).double()
+    theta = torch.randn(8, generator=stream, dtype=torch.float64)
+    return gt.EmpiricalRisk(net, "mse", (x, y), theta=theta, batch_size=7)
+
+
 def operator_of(matrix: Tensor) -> LinearOperator:
     """A symmetric matrix as a matrix-free operator."""
     return LinearOperator(lambda v: v @ matrix, len(matrix), matrix.dtype, matrix.device)

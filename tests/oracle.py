@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -87,6 +88,19 @@ def tic(
     h, c = curvature.numpy(), covariance.numpy()
     scale = 1.0 if absolute else np.abs(np.linalg.eigvalsh(h)).max()
     return float(np.trace(np.linalg.solve(h + damping * scale * np.eye(len(h)), c)) / num_examples)
+
+
+def trust_region(hessian: Tensor, slope: Tensor, radius: float) -> float:
+    """max gᵀε + εᵀHε / 2 over |ε| ≤ radius, g not orthogonal to the top: |(λ − H)⁻¹g| = radius."""
+    values, vectors = np.linalg.eigh(hessian.numpy())
+    along = vectors.T @ slope.numpy()
+
+    def excess(ridge: float) -> float:
+        return float(np.linalg.norm(along / (ridge - values))) - radius
+
+    low, high = values[-1] + 1e-14, values[-1] + 2 * np.linalg.norm(along) / radius
+    step = along / (brentq(excess, low, high, xtol=1e-15) - values)
+    return float(along @ step + step @ (values * step) / 2)
 
 
 def _mean(matrices: list[Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ LAYERS = (
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
     (
+        "ascent",
         "evidence",
         "left_out",
         "noise_scale",
@@ -43,6 +44,7 @@ SIDEWAYS = {
     ("examples", "risk"),
     ("middles", "risk"),
     ("modes", "risk"),
+    ("ascent", "parameter_sets"),
     ("evidence", "predicted"),
     ("left_out", "predicted"),
     ("noise_scale", "predictions"),

@@ -35,6 +35,34 @@ def test_losses_and_outputs_are_those_of_each_vector(case: Case):
     )
 
 
+def test_gradients_are_those_of_each_vector(case: Case):
+    risk = case.risk()
+    thetas = vectors(risk, 3)
+    values, gradients = parameter_sets.gradients_at(risk, thetas)
+    decayed = torch.stack([risk.gradient(theta) for theta in thetas])
+    torch.testing.assert_close(values, parameter_sets.losses_at(risk, thetas).mean(1))
+    wanted = decayed - case.weight_decay * thetas
+    torch.testing.assert_close(gradients, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_trap_30_means_of_float32_losses_are_in_float64():
+    risk = CASES["conv"].risk(dtype=torch.float32)
+    values, gradients = parameter_sets.gradients_at(risk, risk.theta[None])
+    assert values.dtype == gradients.dtype == torch.float64
+    torch.testing.assert_close(values[0], risk.value(), rtol=1e-6, atol=0)
+
+
+def test_pairs_lie_on_both_sides():
+    risk = CASES["mlp"].risk()
+    stream = torch.Generator().manual_seed(3)
+    drawn = torch.cat(list(parameter_sets.pairs(risk, 0.1, 50, stream)))
+    assert drawn.shape == (50, 2, risk.num_params)
+    torch.testing.assert_close(drawn.mean(1), risk.theta.expand(50, -1))
+    spread = (drawn[:, 0] - risk.theta) / 0.1
+    assert abs(spread.mean()) < 3 / spread.numel() ** 0.5
+    assert abs(spread.std() - 1) < 3 / (2 * spread.numel()) ** 0.5
+
+
 def test_chunks_of_vectors_and_of_examples_change_nothing(monkeypatch: pytest.MonkeyPatch):
     risk = CASES["conv"].risk()
     thetas = vectors(risk, 5)
@@ -45,6 +73,9 @@ def test_chunks_of_vectors_and_of_examples_change_nothing(monkeypatch: pytest.Mo
     }
     assert chunks == {(0, 2), (2, 4), (4, 5)}
     torch.testing.assert_close(parameter_sets.losses_at(risk, thetas), whole)
+    chunked = parameter_sets.gradients_at(risk, thetas)[1]
+    monkeypatch.undo()
+    torch.testing.assert_close(parameter_sets.gradients_at(risk, thetas)[1], chunked)
 
 
 class Branching(nn.Module):
@@ -67,3 +98,7 @@ def test_a_model_that_cannot_be_stacked_is_run_a_vector_at_a_time():
     losses = parameter_sets.losses_at(risk, thetas)
     single = torch.stack([risk.example_losses(theta) for theta in thetas])
     torch.testing.assert_close(losses, single.double())
+    slopes = torch.stack([risk.gradient(theta) for theta in thetas]).double()
+    torch.testing.assert_close(
+        parameter_sets.gradients_at(risk, thetas)[1], slopes, rtol=1e-5, atol=1e-7
+    )

@@ -411,3 +411,13 @@ def test_results_belong_to_the_data_they_came_from():
     count = int((MLP.data[1] == 0).sum())
     assert part.once("count", lambda: part.num_examples) == count < risk.num_examples
     assert risk.once("count", lambda: 0) == risk.num_examples
+
+
+def test_a_risk_on_other_examples_is_their_mean():
+    risk, (x, y) = MLP.risk(weight_decay=0.1), MLP.data
+    risk.once("count", lambda: risk.num_examples)
+    part = risk.on(x[[3, 1]], y[[3, 1]])
+    assert part.once("count", lambda: part.num_examples) == 2
+    penalty = 0.05 * risk.theta.square().sum()
+    torch.testing.assert_close(part.value(), risk.example_losses()[[3, 1]].mean() + penalty)
+    assert risk.num_examples == len(x)

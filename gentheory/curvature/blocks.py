@@ -34,7 +34,7 @@ def block_traces(
     samples: list[Tensor] = []
     for part in parts:
         block = diagonal_block(operator, part)
-        if _is_zero(operator, block, part, generator):
+        if vanishes(operator, part, generator):
             samples.append(torch.zeros(num_probes, dtype=torch.float64, device=operator.device))
         elif block.size <= num_probes:
             samples.append(block.diagonal().double().sum().expand(num_probes))
@@ -43,11 +43,26 @@ def block_traces(
     return torch.stack(samples, dim=1)
 
 
-def _is_zero(
-    operator: LinearOperator, block: LinearOperator, part: slice, generator: Generator
-) -> bool:
+def rescaled_block(
+    operator: LinearOperator, part: slice, weight: Float[Tensor, "s m"]
+) -> LinearOperator:
+    """(W ⊗ I)ᵀ A (W ⊗ I) for the diagonal block A of a weight W, flat in `part`, by its rows w_s.
+
+    Of size m²; its trace is Σ_ss' ⟨w_s, w_s'⟩ tr A_ss'.
+    """
+    inner, (rows, columns) = diagonal_block(operator, part), weight.shape
+
+    def block(v: Float[Tensor, "K q"]) -> Float[Tensor, "K q"]:
+        product = inner((weight @ v.unflatten(1, (columns, columns))).flatten(1))
+        return (weight.T @ product.unflatten(1, (rows, columns))).flatten(1)
+
+    return LinearOperator(block, columns**2, operator.dtype, operator.device)
+
+
+def vanishes(operator: LinearOperator, part: slice, generator: Generator) -> bool:
+    """Whether a diagonal block is zero: its product with one Gaussian vector is but rounding."""
     whole = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    whole[part] = gaussian(1, block, generator)[0]
+    whole[part] = gaussian(1, diagonal_block(operator, part), generator)[0]
     product = operator(whole)
     rounding = 10 * torch.finfo(operator.dtype).eps * product.norm()
     return bool(product[part].norm() <= rounding)

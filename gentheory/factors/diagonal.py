@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.factors.capture import Capture, Factor
-from gentheory.factors.passes import moment_captures
+from gentheory.factors.passes import moment_captures, residual_captures
 from gentheory.middles import Middle
 from gentheory.modes import Modes
 from gentheory.params import Layout
@@ -50,6 +50,16 @@ def diagonals(
     return Diagonals(*(totals / risk.num_examples))
 
 
+def gradient_moments(risk: EmpiricalRisk) -> Float[Tensor, "2 P"]:
+    """(1/N) Σ g_i² and the mean gradient; exact, in float64, one backward pass a batch."""
+    totals = torch.zeros(2, risk.num_params, dtype=torch.float64, device=risk.device)
+    for _, captured in residual_captures(risk):
+        parts = {name: _own_moments(factor) for name, factor in captured.factors.items()}
+        rest = captured.rest[0].double()
+        totals += placed(risk.layout, parts, torch.stack([rest.square().sum(0), rest.sum(0)]))
+    return totals / risk.num_examples
+
+
 def placed(
     layout: Layout, parts: dict[str, Float[Tensor, "K p"]], rest: Float[Tensor, "K r"]
 ) -> Float[Tensor, "K P"]:
@@ -71,13 +81,20 @@ def _moments(factor: Factor, signs: Float[Tensor, "K B"]) -> Float[Tensor, "3 p"
     weights = signs.to(g)
     if a.shape[2] > 1:
         return _dense_moments(factor, weights)
-    a, g = a[:, :, 0], g[:, :, :, 0]
-    squares, a2 = g.square(), a.square()
-    curved = torch.einsum("lkbo,kb->lbo", squares[:, :-1], weights[:-1])
+    curved = torch.einsum("lkbo,kb->lbo", g[:, :-1, :, 0].square(), weights[:-1])
+    row = torch.einsum("lbo,lbd->lod", curved, a[:, :, 0].square()).flatten()
+    return torch.cat([row[None].double(), _own_moments(Factor(a, g[:, -1:]))])
+
+
+def _own_moments(factor: Factor) -> Float[Tensor, "2 p"]:
+    """Sums over examples of the first cotangent's gradients: squared, and as they are."""
+    if factor.inputs.shape[2] > 1:
+        gradients = factor.dense()[0]
+        return torch.stack([gradients.square().sum(0), gradients.sum(0)]).double()
+    a, g = factor.inputs[:, :, 0], factor.gradients[:, 0, :, 0]
     rows = [
-        torch.einsum("lbo,lbd->lod", curved, a2),
-        torch.einsum("lbo,lbd->lod", squares[:, -1], a2),
-        torch.einsum("lbo,lbd->lod", g[:, -1], a),
+        torch.einsum("lbo,lbd->lod", g.square(), a.square()),
+        torch.einsum("lbo,lbd->lod", g, a),
     ]
     return torch.stack([row.flatten() for row in rows]).double()
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.factors.capture import Capture, Factor
-from gentheory.factors.passes import residual_captures
+from gentheory.factors.passes import output_captures, residual_captures
 from gentheory.risk import EmpiricalRisk
 
 
@@ -32,6 +32,12 @@ def gradient_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     """Squared norms |∇loss_i|² (weight decay left out) in float64; one backward pass a batch."""
     grams = [example_grams(captured)[:, 0, 0] for _, captured in residual_captures(risk)]
     return torch.cat(grams)
+
+
+def jacobian_norms(risk: EmpiricalRisk) -> Float[Tensor, " N"]:
+    """Squared Frobenius norms |∂f_i/∂θ|² in float64; as many backward passes as outputs."""
+    grams = [example_grams(captured) for _, captured in output_captures(risk)]
+    return torch.cat([gram.diagonal(dim1=1, dim2=2).sum(1) for gram in grams])
 
 
 def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:

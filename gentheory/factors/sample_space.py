@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.examples import Examples
+from gentheory.factors.forward import pushed
 from gentheory.factors.gram import gram
 from gentheory.linalg import Quadrature
 from gentheory.middles import roots
@@ -49,8 +50,8 @@ class SampleSpace:
     def coordinates(self, vector: Float[Tensor, " P"]) -> Float[Tensor, " K"]:
         """v_kᵀ vector; one forward-mode pass over the data."""
         risk = self.risk
-        pushed = [_push(risk, inputs, vector) for inputs, _ in risk.batches()]
-        weighted = torch.einsum("ncd,nd->nc", self.examples.middles, torch.cat(pushed).double())
+        rows = torch.cat([rows for _, rows, _ in pushed(risk, vector)])
+        weighted = torch.einsum("ncd,nd->nc", self.examples.middles, rows)
         # G v_k = σ_k v_k, hence v_kᵀ x = v_kᵀ G x / σ_k.
         found = self.output_modes
         inner = torch.einsum("nck,nc->k", found.modes, weighted) / risk.num_examples
@@ -88,9 +89,3 @@ class SampleSpace:
             torch.cat([towards_mean, gradient_beyond.sqrt()[None]]),
             unseen=risk.num_params - len(found.eigenvalues),
         )
-
-
-def _push(risk: EmpiricalRisk, inputs: Tensor, vector: Tensor) -> Float[Tensor, "B C"]:
-    return torch.func.jvp(
-        lambda theta: risk.outputs(theta, inputs), (risk.theta,), (vector.to(risk.theta),)
-    )[1].detach()

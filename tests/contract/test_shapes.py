@@ -12,10 +12,10 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "checkpoint", "curvature", "estimate", "examples", "factors", "left_out", "linalg",
-        "losses", "measures", "middles", "models", "modes", "noise_scale", "parameter_sets",
-        "params", "predicted", "predictions", "risk", "seeds", "tangent", "training",
-        "trajectory", "weights",
+        "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "left_out",
+        "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
+        "parameter_sets", "params", "predicted", "predictions", "risk", "seeds", "tangent",
+        "training", "trajectory", "weights",
     )
 ]
 

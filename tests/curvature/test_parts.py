@@ -8,7 +8,7 @@ from oracle import relative_error
 import gentheory as gt
 from gentheory import losses
 from gentheory.curvature import ggn
-from gentheory.curvature.blocks import block_traces, diagonal_block
+from gentheory.curvature.blocks import block_traces, diagonal_block, rescaled_block
 from gentheory.curvature.classes import beside_class_means, by_class, class_means
 from gentheory.curvature.residual import residual_curvature
 from gentheory.factors.traces import ggn_traces
@@ -57,6 +57,19 @@ def test_diagonal_blocks_and_their_traces():
     found = block_traces(operator, parts, num_probes=4, generator=generator(0))
     exact = [matrix[part, part].trace().item() for part in parts]
     assert found.tolist() == [exact] * 4  # zero, or small enough to be summed
+
+
+def test_a_block_rescaled_by_the_rows_of_a_weight():
+    stream = generator("rescaled")
+    matrix = torch.randn(17, 17, generator=stream, dtype=torch.float64)
+    weight = torch.randn(3, 4, generator=stream, dtype=torch.float64)
+    matrix, part = matrix + matrix.T, slice(2, 14)
+    found = rescaled_block(operator_of(matrix), part, weight)
+    turn = torch.kron(weight, torch.eye(4, dtype=torch.float64))  # [12, 16]
+    torch.testing.assert_close(found.dense(), turn.T @ matrix[part, part] @ turn)
+    pairs = matrix[part, part].reshape(3, 4, 3, 4)
+    wanted = torch.einsum("sm,tm,sktk->", weight, weight, pairs)
+    assert found.dense().trace().item() == pytest.approx(wanted.item(), rel=1e-12)
 
 
 def test_blocks_do_not_disturb_each_other():
