@@ -9,7 +9,7 @@ from cases import CASES, Case, truth
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory.curvature import ggn, hessian, linearized
+from gentheory.curvature import chunks, ggn, hessian, linearized
 from gentheory.linalg import LinearOperator
 
 BUILDERS: dict[str, Callable[..., LinearOperator]] = {"hessian": hessian, "ggn": ggn}
@@ -19,7 +19,7 @@ BUILDERS: dict[str, Callable[..., LinearOperator]] = {"hessian": hessian, "ggn":
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace before the first product, and cut the data into several chunks."""
     monkeypatch.setattr(linearized, "_TRACING", 0)
-    monkeypatch.setattr(linearized, "_CHUNK", 5)
+    monkeypatch.setattr(chunks, "chunk_size", lambda risk: 5)
 
 
 def state_of(operator: LinearOperator) -> linearized.Linearized:
@@ -63,7 +63,7 @@ def test_the_budget_changes_no_number(which: str, budget: int):
 
 
 def test_large_nets_take_one_vector_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(linearized, "_SMALL", 0)
+    monkeypatch.setattr(chunks, "_wanted", lambda risk: 5)
     operator = hessian(CASES["attention"].risk())
     v = vectors(3, operator)
     assert torch.allclose(operator(v), v @ truth("attention").hessian, rtol=0, atol=1e-12)
