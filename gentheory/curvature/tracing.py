@@ -23,7 +23,7 @@ _ZERO_IF_FIRST = {
 }
 _ZERO_IF_ANY = {_aten.mm.default, _aten.bmm.default, _aten.mul.Tensor}
 
-_ADDING = {
+_ADDING: dict[Any, tuple[Any, Any]] = {
     _aten.mm.default: (_aten.addmm.default, _aten.addmm_.default),
     _aten.bmm.default: (_aten.baddbmm.default, _aten.baddbmm_.default),
 }

@@ -121,3 +121,13 @@ def test_a_shrinking_block_is_traced_once_for_each_halving():
         v = vectors(count, operator)
         assert torch.allclose(operator(v), v @ matrix, rtol=0, atol=1e-12 * matrix.abs().max())
     assert list(state_of(operator)._passes) == [20, 9, 4, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 99])
+def test_chunks_do_not_depend_on_the_batches(batch_size: int):
+    risk = CASES["mlp"].risk(batch_size=batch_size)
+    cut = list(chunks.in_chunks(risk, risk.batches()))
+    whole = [torch.cat(parts) for parts in zip(*risk.batches(), strict=True)]
+    for tensor, parts in zip(whole, zip(*cut, strict=True), strict=True):
+        assert all(map(torch.equal, tensor.split(5), parts))
+    assert len(cut) == -(-risk.num_examples // 5)
