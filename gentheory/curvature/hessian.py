@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.curvature.linearized import MAX_MEMORY, Linearized, Primals, chunked
+from gentheory.curvature.chunks import block_width, in_chunks
+from gentheory.curvature.linearized import MAX_MEMORY, Linearized
+from gentheory.curvature.tracing import Primals
 from gentheory.linalg import LinearOperator
 from gentheory.risk import EmpiricalRisk
 
@@ -23,11 +25,10 @@ def hessian(risk: EmpiricalRisk, *, max_memory: int = MAX_MEMORY) -> LinearOpera
         return torch.func.jvp(gradient, (theta,), (v,))[1]
 
     def chunks() -> Iterator[Primals]:
-        for batch in risk.batches():
-            for inputs, targets in chunked(batch):
-                yield risk.theta, inputs, targets
+        for inputs, targets in in_chunks(risk, risk.batches()):
+            yield risk.theta, inputs, targets
 
-    summed = Linearized(product, chunks, max_memory)
+    summed = Linearized(product, chunks, lambda: block_width(risk), max_memory)
 
     def block(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         return (summed(v) / risk.num_examples).to(v.dtype) + risk.weight_decay * v

@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.curvature.linearized import MAX_MEMORY, Linearized, Primals, chunked
+from gentheory.curvature.chunks import block_width, in_chunks
+from gentheory.curvature.linearized import MAX_MEMORY, Linearized
+from gentheory.curvature.tracing import Primals
+from gentheory.data.batches import Batch
 from gentheory.linalg import LinearOperator
 from gentheory.risk import EmpiricalRisk
 
@@ -22,15 +25,17 @@ def residual_curvature(risk: EmpiricalRisk, *, max_memory: int = MAX_MEMORY) -> 
         gradient = torch.func.grad(lambda at: (risk.outputs(at, inputs) * residuals).sum())
         return torch.func.jvp(gradient, (theta,), (v,))[1]
 
-    def chunks() -> Iterator[Primals]:
+    def weighed() -> Iterator[Batch]:
         for inputs, targets in risk.batches():
             with torch.no_grad():
                 outputs = risk.outputs(risk.theta, inputs)
-            residuals = risk.loss.gradient(outputs, targets).to(outputs)
-            for part, weights in chunked((inputs, residuals)):
-                yield risk.theta, part, weights
+            yield inputs, risk.loss.gradient(outputs, targets).to(outputs)
 
-    summed = Linearized(product, chunks, max_memory)
+    def chunks() -> Iterator[Primals]:
+        for inputs, residuals in in_chunks(risk, weighed()):
+            yield risk.theta, inputs, residuals
+
+    summed = Linearized(product, chunks, lambda: block_width(risk), max_memory)
 
     def block(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         return (summed(v) / risk.num_examples).to(v.dtype)

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.curvature.linearized import MAX_MEMORY, Linearized, Primals, chunked
+from gentheory.curvature.chunks import block_width, in_chunks
+from gentheory.curvature.linearized import MAX_MEMORY, Linearized
+from gentheory.curvature.tracing import Primals
 from gentheory.data.batches import Batch
 from gentheory.linalg import LinearOperator
 from gentheory.middles import Middle
@@ -34,11 +36,11 @@ def sandwich(
         return torch.func.vjp(forward, theta)[1](cotangents)[0]
 
     def chunks() -> Iterator[Primals]:
-        for (inputs, _), middle in middles():
-            for part, weights in chunked((inputs, middle)):
-                yield risk.theta, part, weights
+        pairs = ((inputs, middle) for (inputs, _), middle in middles())
+        for inputs, weights in in_chunks(risk, pairs):
+            yield risk.theta, inputs, weights
 
-    summed = Linearized(product, chunks, max_memory)
+    summed = Linearized(product, chunks, lambda: block_width(risk), max_memory)
 
     def block(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         return (summed(v) / risk.num_examples).to(v.dtype) + ridge * v

@@ -97,7 +97,7 @@ def _tridiagonal(
     operator: LinearOperator, probes: Float[Tensor, "K P"], num_steps: int
 ) -> Float[Tensor, "K T T"]:
     count = len(probes)
-    basis = torch.zeros(
+    basis = torch.empty(
         count, num_steps, operator.size, dtype=operator.dtype, device=operator.device
     )
     matrix = torch.zeros(count, num_steps, num_steps, dtype=torch.float64, device=operator.device)
@@ -108,9 +108,8 @@ def _tridiagonal(
         w = operator(q)
         if step == 0:
             check_products("quadrature", q, w)
-        coefficients = (known @ w[:, :, None])[:, :, 0]
-        w = _orthogonal(w - (coefficients[:, None] @ known)[:, 0], known)
-        matrix[:, step, step] = coefficients[:, -1].double()
+        apart = [_apart(row, rows) for row, rows in zip(w, known, strict=True)]
+        w, matrix[:, step, step] = (torch.stack(part) for part in zip(*apart, strict=True))
         beta = w.double().norm(dim=1)
         # An exhausted probe goes on with zeros, which take no weight.
         rounding = 10 * torch.finfo(operator.dtype).eps * matrix.flatten(1).abs().amax(1)
@@ -121,8 +120,19 @@ def _tridiagonal(
     return matrix
 
 
-def _orthogonal(w: Float[Tensor, "K P"], basis: Float[Tensor, "K T P"]) -> Float[Tensor, "K P"]:
-    return w - ((basis @ w[:, :, None]).mT @ basis)[:, 0]
+def _apart(
+    w: Float[Tensor, " P"], known: Float[Tensor, "T P"]
+) -> tuple[Float[Tensor, " P"], Float[Tensor, ""]]:
+    """w without its part in the basis, and its component along the last row.
+
+    By the recurrence's two terms first: what they leave is so short that once through all rows is
+    enough. One probe at a time, for a batch of products of matrices with vectors is far slower.
+    """
+    near = known[-2:]
+    first = near @ w
+    w = w - first @ near
+    second = known @ w
+    return w - second @ known, first[-1].double() + second[-1]
 
 
 def _at_once(

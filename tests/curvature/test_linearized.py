@@ -9,7 +9,7 @@ from cases import CASES, Case, truth
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory.curvature import ggn, hessian, linearized
+from gentheory.curvature import chunks, ggn, hessian, linearized
 from gentheory.linalg import LinearOperator
 
 BUILDERS: dict[str, Callable[..., LinearOperator]] = {"hessian": hessian, "ggn": ggn}
@@ -19,7 +19,7 @@ BUILDERS: dict[str, Callable[..., LinearOperator]] = {"hessian": hessian, "ggn":
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace before the first product, and cut the data into several chunks."""
     monkeypatch.setattr(linearized, "_TRACING", 0)
-    monkeypatch.setattr(linearized, "_CHUNK", 5)
+    monkeypatch.setattr(chunks, "chunk_size", lambda risk: 5)
 
 
 def state_of(operator: LinearOperator) -> linearized.Linearized:
@@ -63,7 +63,7 @@ def test_the_budget_changes_no_number(which: str, budget: int):
 
 
 def test_large_nets_take_one_vector_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(linearized, "_SMALL", 0)
+    monkeypatch.setattr(chunks, "_wanted", lambda risk: 5)
     operator = hessian(CASES["attention"].risk())
     v = vectors(3, operator)
     assert torch.allclose(operator(v), v @ truth("attention").hessian, rtol=0, atol=1e-12)
@@ -121,3 +121,13 @@ def test_a_shrinking_block_is_traced_once_for_each_halving():
         v = vectors(count, operator)
         assert torch.allclose(operator(v), v @ matrix, rtol=0, atol=1e-12 * matrix.abs().max())
     assert list(state_of(operator)._passes) == [20, 9, 4, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 99])
+def test_chunks_do_not_depend_on_the_batches(batch_size: int):
+    risk = CASES["mlp"].risk(batch_size=batch_size)
+    cut = list(chunks.in_chunks(risk, risk.batches()))
+    whole = [torch.cat(parts) for parts in zip(*risk.batches(), strict=True)]
+    for tensor, parts in zip(whole, zip(*cut, strict=True), strict=True):
+        assert all(map(torch.equal, tensor.split(5), parts))
+    assert len(cut) == -(-risk.num_examples // 5)
