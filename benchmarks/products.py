@@ -110,7 +110,6 @@ def _comparison(matrix: str, count: int, net: str) -> Comparison:
         contestants=contestants,
         target=2.0,
         flops=(lambda problem: count * once(problem)) if net in ("mlp", "cnn") else None,
-        rounds=5 if count == 1 else 3,
     )
 
 

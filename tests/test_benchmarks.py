@@ -62,8 +62,8 @@ def comparison(**changes: object) -> Comparison:
 def test_contestants_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", 1.5)}
-    found = timing.in_turn(jobs, budget=0.0, at_least=3)
-    assert clock.order == [OURS, "peer"] * 5  # twice to warm up, three rounds
+    found = timing.in_turn(jobs, budget=7.0)
+    assert clock.order == [OURS, "peer"] * 4  # one round to warm up
     assert found.seconds == {OURS: [1.0] * 3, "peer": [1.5] * 3}
     assert found.results == {OURS: f"{OURS} ran", "peer": "peer ran"}
 
@@ -79,30 +79,40 @@ def test_first_runs_that_only_warm_up_are_not_counted(monkeypatch: pytest.Monkey
 def test_long_first_runs_are_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 5.0), "peer": clock.job("peer", 6.0)}
-    found = timing.in_turn(jobs, budget=0.0, at_least=3)
+    found = timing.in_turn(jobs, budget=20.0)
     assert clock.order == [OURS, "peer"] * 3
     assert found.seconds == {OURS: [5.0] * 3, "peer": [6.0] * 3}
 
 
-@pytest.mark.parametrize(("budget", "rounds"), [(0.0, 2), (30.0, 10), (1000.0, 12)])
-def test_rounds_fill_the_budget(
+@pytest.mark.parametrize(
+    ("budget", "rounds"),
+    [(0.0, 2), (2.0, 2), (6.0, 3), (30.0, 5), (1000.0, 5)],  # with 3 s a round
+)
+def test_rounds_end_when_the_ratio_is_known_or_the_budget_is_spent(
     budget: float, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", 2.0)}
-    found = timing.in_turn(jobs, budget=budget, at_least=2, at_most=12)
+    found = timing.in_turn(jobs, budget=budget)
     assert len(found.seconds["peer"]) == rounds
+
+
+def test_rounds_go_on_while_the_ratio_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", *[1.0, 2.0] * 10)}
+    found = timing.in_turn(jobs, budget=20.0)
+    assert len(found.seconds["peer"]) == 8  # 2.5 s a round
 
 
 def test_a_peer_far_behind_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {
-        OURS: clock.job(OURS, 9.0),  # we ourselves always run again
+        OURS: clock.job(OURS, 4.5),  # we ourselves always run again
         "near": clock.job("near", 3.0),
-        "far": clock.job("far", 30.0),
+        "far": clock.job("far", 4.0),
     }
-    found = timing.in_turn(jobs, budget=0.0, at_least=2)
-    assert found.seconds == {OURS: [9.0, 9.0], "near": [3.0, 3.0], "far": [30.0]}
+    found = timing.in_turn(jobs, budget=0.0)
+    assert found.seconds == {OURS: [4.5, 4.5], "near": [3.0, 3.0], "far": [4.0]}
 
 
 def test_a_contestant_that_raises_is_out_with_its_reason() -> None:
