@@ -19,6 +19,7 @@ from benchmarks.page import seconds, size, times, write_page
 from benchmarks.rows import Row, row
 
 ROOT = Path(__file__).parents[1]
+ABOUT = {"device": "CPU", "threads": 2, "data": "digits", "comparisons": "2 of 3", "seconds": 9}
 
 
 class Clock:
@@ -194,23 +195,23 @@ def _rows() -> list[Row]:
 
 
 def test_page_has_all_rows_and_marks_them(tmp_path: Path) -> None:
-    about = {"device": "CPU", "threads": 2, "data": "digits", "versions": {"torch": "2"}}
+    about = {**ABOUT, "versions": {"torch": "2"}}
     page = write_page(_rows(), about, tmp_path).read_text("utf-8")
     assert "&lt;work&gt;" in page
     assert "1 of 2 rows reach their target" in page
+    assert "2 of 3 comparisons in 9 s" in page  # it was stopped, or a process died
     assert "a in “another”, mlp, by nan" in page
     assert not re.search(r'(src|href)="(?!data:|#|index\.json)', page)
 
 
 def test_numbers_of_the_page_are_plain_json(tmp_path: Path) -> None:
-    about = {"device": "CPU", "threads": 2, "data": "digits"}
-    write_page(_rows(), about, tmp_path)
+    write_page(_rows(), ABOUT, tmp_path)
     numbers = json.loads((tmp_path / "index.json").read_text("utf-8"))
     first, second = numbers["rows"]
     assert first["times"] == measured()["seconds"]
     assert (first["reached"], second["reached"]) == (True, False)
     assert second["peers"][1]["difference"] is None
-    assert numbers["about"] == about
+    assert numbers["about"] == ABOUT
 
 
 def test_numbers_are_written_shortly() -> None:
