@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import flops, memory, timing
+from benchmarks import flops, memory, nets, timing
 from benchmarks.catalogue import COMPARISONS
 from benchmarks.contest import OURS, Comparison, Job, relative
 from benchmarks.nets import NETS, Problem, build, images
@@ -256,6 +256,17 @@ def problem(net: str, examples: int) -> Problem:
 def test_nets_have_the_sizes_they_are_said_to_have() -> None:
     sizes = {net: problem(net, 1).num_params for net in NETS}
     assert sizes == {"mlp": 269_322, "cnn": 48_958, "resnet": 271_994, "transformer": 104_842}
+
+
+def test_nets_and_images_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENTHEORY_DATA", raising=False)
+    monkeypatch.setattr(nets, "train", lambda model, x, y: model.head.weight.data.zero_())
+    first = nets.problem("transformer", examples=7, device="cpu", cache=tmp_path)
+    monkeypatch.delattr(nets, "images")  # another process need not read the data
+    again = nets.problem("transformer", examples=5, device="cpu", cache=tmp_path)
+    assert again.params[-2].abs().max() == 0
+    assert torch.equal(again.x, first.x[:5])
+    assert torch.equal(again.y, first.y[:5])
 
 
 @pytest.mark.parametrize("net", NETS)
