@@ -28,7 +28,7 @@ $(BENCH_STAMP): pyproject.toml constraints.txt requirements-bench.txt
 	touch $(BENCH_STAMP)
 
 bench: $(BENCH_STAMP)
-	$(BENCH)/python -m benchmarks
+	$(BENCH)/python -m benchmarks --out reports/benchmarks
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

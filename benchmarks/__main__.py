@@ -19,19 +19,18 @@ from benchmarks.catalogue import COMPARISONS
 from benchmarks.contest import OURS, Comparison
 from benchmarks.machine import machine
 from benchmarks.page import write_page
-from benchmarks.rows import row
+from benchmarks.rows import Row, row
 from benchmarks.worker import Settings
 from gentheory.study.provenance import cores
 
 
 def main() -> int:
-    """Run what the arguments ask for; 1 where nothing of that name is there."""
+    """Run what the arguments ask for; 1 where nothing of that name is there, or a row is lost."""
     options = _options()
     chosen = [c for c in COMPARISONS if any(part in c.name for part in options.only or [""])]
     if options.list or not chosen:
         print(*(c.name for c in COMPARISONS), sep="\n")
         return 0 if options.list else 1
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         settings = Settings(
             device=options.device,
@@ -40,67 +39,61 @@ def main() -> int:
             budget=options.budget,
             quick=options.quick,
         )
-        measured: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for comparison in chosen:
-            measured.append(_measured(comparison, settings))
-            if not options.quick:  # after each row: who stops it keeps what is there
-                page = _write(chosen, measured, settings, started, Path(options.out))
-    if not options.quick:
-        print(page)
-    return 0
+        return _table(chosen, settings, options.out)
 
 
-def _write(
-    chosen: list[Comparison],
-    measured: list[tuple[dict[str, Any], dict[str, Any]]],
-    settings: Settings,
-    started: float,
-    out: Path,
-) -> Path:
-    """The page of the rows so far."""
-    rate = max(found["rate"] for found, _ in measured)
-    rows = [
-        replace(row(comparison, found, rate), **beside)
-        for comparison, (found, beside) in zip(chosen, measured, strict=False)
-    ]
-    about = {**machine(settings, rate), "seconds": round(time.perf_counter() - started)}
-    return write_page(rows, about, out)
+def _table(chosen: list[Comparison], settings: Settings, out: str | None) -> int:
+    started = time.perf_counter()
+    (rate,) = _apart(worker.set_up, ({comparison.net for comparison in chosen}, settings))
+    rows: list[Row] = []
+    for comparison in chosen:
+        try:
+            rows.append(_measured(comparison, settings, rate))
+        except BrokenProcessPool:
+            print(f"{comparison.name}: its process died; is memory short?", file=sys.stderr)
+        if out:  # after each row: who stops it keeps what is there
+            seconds = round(time.perf_counter() - started)
+            extent = {"comparisons": f"{len(rows)} of {len(chosen)}", "seconds": seconds}
+            write_page(rows, {**machine(settings, rate), **extent}, Path(out))
+    print(f"{len(rows)} of {len(chosen)} rows in {time.perf_counter() - started:.0f} s")
+    return 0 if len(rows) == len(chosen) else 1
 
 
-def _measured(comparison: Comparison, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _measured(comparison: Comparison, settings: Settings, rate: float) -> Row:
     """Times, then memory and, where the target is not reached, our profile."""
-    found = _apart(worker.times, comparison.name, settings)
-    made = row(comparison, found, found["rate"])
+    (found,) = _apart(worker.times, (comparison.name, settings))
+    made = row(comparison, found, rate)
     print(made.line(), flush=True)
     if settings.quick or OURS not in made.times:
-        return found, {}
+        return made
     names = [OURS] if made.best is None else [OURS, made.best]
-    peaks = {name: _apart(worker.peak, comparison.name, name, settings) for name in names}
-    profile = () if made.reached else _apart(worker.profile, comparison.name, settings)
-    return found, {"peaks": peaks, "profile": tuple(profile)}
+    halved = replace(settings, threads=max(1, settings.threads // len(names)))
+    peaks = _apart(worker.peak, *((comparison.name, name, halved) for name in names))
+    made = replace(made, peaks=dict(zip(names, peaks, strict=True)))
+    if made.reached:
+        return made
+    (profile,) = _apart(worker.profile, (comparison.name, settings))
+    return replace(made, profile=tuple(profile))
 
 
-def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
-    """In a process forked from a clean server that has imported everything and used nothing."""
+def _apart(work: Callable[..., Any], *calls: tuple[Any, ...]) -> list[Any]:
+    """All calls at once, each in a process forked from a server that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.peers", "benchmarks.worker"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(work, *arguments).result()
-        except BrokenProcessPool:
-            sys.exit(f"the process of {work.__name__}{arguments[:-1]} died: is memory short?")
+    with ProcessPoolExecutor(len(calls), mp_context=context, max_tasks_per_child=1) as pool:
+        return [future.result() for future in [pool.submit(work, *call) for call in calls]]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="parts of a comparison's name")
     parser.add_argument("--list", action="store_true", help="print the names")
-    parser.add_argument("--quick", action="store_true", help="one round, no memory, no page")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds of pairs a row")
+    parser.add_argument("--quick", action="store_true", help="one round, no memory, no profile")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds of pairs a row")
     parser.add_argument("--threads", type=int, default=cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device)
-    parser.add_argument("--out", default="reports/benchmarks")
+    parser.add_argument("--out", help="the page's folder; without it there is no page")
     return parser.parse_args()
 
 

@@ -43,8 +43,6 @@ class Comparison:
     """Multiplications and additions that the work cannot do without."""
     examples: int | None = None
     """Of the net's data set; all of it unless given."""
-    rounds: int = 3
-    """At least as many pairs."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """By contestant: its configuration, or why its answer differs."""
     targets: Mapping[str, float] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Multiplications and additions that no way of doing the work exactly and densely can save.
 
-Counted in matrix products alone, for chains of linear layers and convolutions; what is elementwise
-comes on top. `M` are the multiply-adds of one example's forward pass, `F` those of the first
-layer, whose input needs no gradient.
+Counted are the matrix products of linear layers and convolutions; what is elementwise, and what
+attention multiplies without weights, comes on top. `M` are the multiply-adds of one example's
+forward pass, `F` those of the first layer, whose input needs no gradient.
 """
 
 from dataclasses import dataclass

@@ -60,7 +60,6 @@ COMPARISONS = [
         contestants={OURS: ours, "BackPACK": backpack, "torch.func": torch_func},
         target=1.5,
         flops=flops.gradient_norms,
-        rounds=5,
         notes={"BackPACK": "BatchL2Grad", "torch.func": f"vmap of grad, {_CHUNK} examples at once"},
     )
     for net in ("mlp", "cnn")

@@ -92,7 +92,6 @@ COMPARISONS = [
     Comparison(
         work="KFAC factors",
         net=net,
-        examples=examples,
         contestants={
             OURS: ours,
             "curvlinops": curvlinops,
@@ -108,5 +107,5 @@ COMPARISONS = [
             "nngeometry": f"PMatKFAC, {FISHER_NOTE}",
         },
     )
-    for net, examples in (("mlp", None), ("cnn", 500))
+    for net in ("mlp", "cnn")
 ]

@@ -58,14 +58,15 @@ class Problem:
 
 
 def problem(net: str, *, examples: int | None, device: str, cache: Path) -> Problem:
-    """The net, trained once and kept in `cache`, with its first examples."""
-    x, y = images(_EXAMPLES[net])
+    """The net, trained once, with its first examples; net and examples are kept in `cache`."""
     model = build(net)
     path = cache / f"{net}.pt"
     if not path.exists():
+        x, y = images(_EXAMPLES[net])
         train(model, x, y)
-        torch.save(model.state_dict(), path)
-    model.load_state_dict(torch.load(path, weights_only=True))
+        torch.save((model.state_dict(), x, y), path)
+    state, x, y = torch.load(path, weights_only=True)
+    model.load_state_dict(state)
     count = examples or len(x)
     return Problem(net, model.eval().to(device), x[:count].to(device), y[:count].to(device))
 

@@ -109,8 +109,7 @@ def _comparison(matrix: str, count: int, net: str) -> Comparison:
         examples=500 if net == "cnn" and count > 1 else None,
         contestants=contestants,
         target=2.0,
-        flops=(lambda problem: count * once(problem)) if net in ("mlp", "cnn") else None,
-        rounds=5 if count == 1 else 3,
+        flops=lambda problem: count * once(problem),
     )
 
 

@@ -9,8 +9,15 @@ from typing import Any
 
 from benchmarks.contest import OURS, Job
 
-SLOW_SECONDS, SLOW_RATIO = 2.0, 1.5
-"""A peer whose first run takes longer than both is not run again: it is not the best one."""
+SLOW_SECONDS, SLOW_RATIO = 2.0, 1.25
+"""A peer whose first run takes longer than this, and than the fastest peer's by this ratio, is not
+run again: it is not the best one."""
+LONG_SECONDS = 4.0
+"""A run that takes longer is not warmed up for: what is new in a first run is little beside it."""
+FEWEST = 3
+"""Pairs, or two where these cost more than twice the budget."""
+KNOWN_PAIRS, KNOWN_SPREAD = 5, 0.03
+"""From so many pairs on a row is done where the quartiles of each ratio are so close together."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,13 @@ def in_turn(
     jobs: Mapping[str, Job],
     *,
     budget: float,
-    at_least: int,
-    at_most: int = 15,
+    at_least: int = FEWEST,
     synchronize: Callable[[], None] = lambda: None,
 ) -> Times:
-    """A round to warm up, then as many rounds as `budget` seconds hold, within the bounds.
+    """A round to warm up, then rounds until the ratios are known or `budget` seconds are spent.
 
-    A run that took longer than `SLOW_SECONDS` to warm up counts as the first round: by then it is
-    warm. A contestant that raises is out, with its reason.
+    A run that took longer than `LONG_SECONDS` to warm up counts as the first round. A contestant
+    that raises is out, with its reason.
     """
     first, results, failures = {}, {}, {}
     for name, job in jobs.items():
@@ -53,21 +59,33 @@ def in_turn(
     peers = [first[name] for name in first if name != OURS]
     limit = max(SLOW_SECONDS, SLOW_RATIO * min(peers, default=0.0))
     staying = {name: jobs[name] for name in first if name == OURS or first[name] <= limit}
-    # A short first run is mostly warming up: another one tells how many rounds there is time for.
-    total = sum(
-        first[name] if first[name] > SLOW_SECONDS else timed(job.run, synchronize)[0]
-        for name, job in staying.items()
-    )
-    rounds = max(at_least, min(at_most, round(budget / total))) if total else at_least
     seconds = {
-        name: [first[name]] if name not in staying or first[name] > SLOW_SECONDS else []
+        name: [first[name]] if name not in staying or first[name] > LONG_SECONDS else []
         for name in first
     }
-    for done in range(rounds):
+    contest = {name: seconds[name] for name in staying}
+    done = 0
+    while contest and not _enough(contest, done, budget, at_least):
         for name, job in staying.items():
             if len(seconds[name]) <= done:
                 seconds[name].append(timed(job.run, synchronize)[0])
+        done += 1
     return Times(seconds, results, failures)
+
+
+def _enough(contest: Mapping[str, list[float]], done: int, budget: float, at_least: int) -> bool:
+    spent = sum(map(sum, contest.values()))
+    if done < at_least:
+        return done >= FEWEST - 1 and spent > 2 * budget
+    return spent >= budget or (done >= KNOWN_PAIRS and _known(contest))
+
+
+def _known(contest: Mapping[str, list[float]]) -> bool:
+    ours = contest.get(OURS)
+    if ours is None:
+        return False
+    ratios = [ratio(times, ours) for name, times in contest.items() if name != OURS]
+    return all(found.high - found.low <= KNOWN_SPREAD * found.median for found in ratios)
 
 
 def timed(run: Callable[[], Any], synchronize: Callable[[], None]) -> tuple[float, Any]:

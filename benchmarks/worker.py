@@ -26,20 +26,25 @@ class Settings:
     quick: bool = False
 
 
+def set_up(nets: set[str], settings: Settings) -> float:
+    """The machine's matrix-product rate, with the nets trained and kept for all that follows."""
+    _configure(settings)
+    for net in sorted(nets):
+        problem(net, examples=None, device="cpu", cache=settings.cache)
+    return _rate(torch.device(settings.device))
+
+
 def times(name: str, settings: Settings) -> dict[str, Any]:
-    """Seconds of each contestant by round, failures, differences to our answer, the rate."""
+    """Seconds of each contestant by round, failures, differences to our answer."""
     comparison, work = _start(name, settings)
     jobs: dict[str, Job] = {}
     failures: dict[str, str] = {}
     for contestant, prepare in comparison.contestants.items():
         try:
             jobs[contestant] = prepare(work)
-        except ImportError as missing:  # a peer that is not installed
-            failures[contestant] = str(missing)
-    if not settings.quick:
-        rounds = {"budget": settings.budget, "at_least": comparison.rounds}
-    else:
-        rounds = {"budget": 0.0, "at_least": 1}
+        except Exception as error:  # a peer that is not installed, or that refuses the net
+            failures[contestant] = f"{type(error).__name__}: {error}".split("\n")[0]
+    rounds = {"budget": 0.0, "at_least": 1} if settings.quick else {"budget": settings.budget}
     found = in_turn(jobs, synchronize=_synchronizer(work.device), **rounds)
     answers = {name: jobs[name].answer(result) for name, result in found.results.items()}
     # Compared with ours; with the first peer where we have no answer.
@@ -52,7 +57,6 @@ def times(name: str, settings: Settings) -> dict[str, Any]:
         "failures": {**failures, **found.failures},
         "differences": differences,
         "flops": comparison.flops(work) if comparison.flops else None,
-        "rate": _rate(work.device),
         "params": work.num_params,
         "examples": len(work.x),
     }
@@ -94,16 +98,14 @@ def profile(name: str, settings: Settings, count: int = 6) -> list[tuple[str, fl
 
 
 def _rate(device: torch.device, size: int = 2048) -> float:
-    """Operations a second of a float32 matrix product, the fastest of six."""
+    """Operations a second of a float32 matrix product, the fastest of twelve."""
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    seconds = [timed(lambda: a @ b, _synchronizer(device))[0] for _ in range(6)]
+    seconds = [timed(lambda: a @ b, _synchronizer(device))[0] for _ in range(12)]
     return 2 * size**3 / min(seconds)
 
 
 def _start(name: str, settings: Settings) -> tuple[Comparison, Problem]:
-    torch.set_num_threads(settings.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    warnings.simplefilter("ignore")  # what the peers warn of is not ours to mend
+    _configure(settings)
     comparison = next(c for c in COMPARISONS if c.name == name)
     return comparison, problem(
         comparison.net,
@@ -111,6 +113,12 @@ def _start(name: str, settings: Settings) -> tuple[Comparison, Problem]:
         device=settings.device,
         cache=settings.cache,
     )
+
+
+def _configure(settings: Settings) -> None:
+    torch.set_num_threads(settings.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    warnings.simplefilter("ignore")  # what the peers warn of is not ours to mend
 
 
 def _synchronizer(device: torch.device) -> Callable[[], None]:

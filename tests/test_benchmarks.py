@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import flops, memory, timing
+from benchmarks import flops, memory, nets, timing
 from benchmarks.catalogue import COMPARISONS
 from benchmarks.contest import OURS, Comparison, Job, relative
 from benchmarks.nets import NETS, Problem, build, images
@@ -19,6 +19,7 @@ from benchmarks.page import seconds, size, times, write_page
 from benchmarks.rows import Row, row
 
 ROOT = Path(__file__).parents[1]
+ABOUT = {"device": "CPU", "threads": 2, "data": "digits", "comparisons": "2 of 3", "seconds": 9}
 
 
 class Clock:
@@ -62,8 +63,8 @@ def comparison(**changes: object) -> Comparison:
 def test_contestants_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", 1.5)}
-    found = timing.in_turn(jobs, budget=0.0, at_least=3)
-    assert clock.order == [OURS, "peer"] * 5  # twice to warm up, three rounds
+    found = timing.in_turn(jobs, budget=7.0)
+    assert clock.order == [OURS, "peer"] * 4  # one round to warm up
     assert found.seconds == {OURS: [1.0] * 3, "peer": [1.5] * 3}
     assert found.results == {OURS: f"{OURS} ran", "peer": "peer ran"}
 
@@ -79,30 +80,40 @@ def test_first_runs_that_only_warm_up_are_not_counted(monkeypatch: pytest.Monkey
 def test_long_first_runs_are_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 5.0), "peer": clock.job("peer", 6.0)}
-    found = timing.in_turn(jobs, budget=0.0, at_least=3)
+    found = timing.in_turn(jobs, budget=20.0)
     assert clock.order == [OURS, "peer"] * 3
     assert found.seconds == {OURS: [5.0] * 3, "peer": [6.0] * 3}
 
 
-@pytest.mark.parametrize(("budget", "rounds"), [(0.0, 2), (30.0, 10), (1000.0, 12)])
-def test_rounds_fill_the_budget(
+@pytest.mark.parametrize(
+    ("budget", "rounds"),
+    [(0.0, 2), (2.0, 2), (6.0, 3), (30.0, 5), (1000.0, 5)],  # with 3 s a round
+)
+def test_rounds_end_when_the_ratio_is_known_or_the_budget_is_spent(
     budget: float, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", 2.0)}
-    found = timing.in_turn(jobs, budget=budget, at_least=2, at_most=12)
+    found = timing.in_turn(jobs, budget=budget)
     assert len(found.seconds["peer"]) == rounds
+
+
+def test_rounds_go_on_while_the_ratio_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    jobs = {OURS: clock.job(OURS, 1.0), "peer": clock.job("peer", *[1.0, 2.0] * 10)}
+    found = timing.in_turn(jobs, budget=20.0)
+    assert len(found.seconds["peer"]) == 8  # 2.5 s a round
 
 
 def test_a_peer_far_behind_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     jobs = {
-        OURS: clock.job(OURS, 9.0),  # we ourselves always run again
+        OURS: clock.job(OURS, 4.5),  # we ourselves always run again
         "near": clock.job("near", 3.0),
-        "far": clock.job("far", 30.0),
+        "far": clock.job("far", 4.0),
     }
-    found = timing.in_turn(jobs, budget=0.0, at_least=2)
-    assert found.seconds == {OURS: [9.0, 9.0], "near": [3.0, 3.0], "far": [30.0]}
+    found = timing.in_turn(jobs, budget=0.0)
+    assert found.seconds == {OURS: [4.5, 4.5], "near": [3.0, 3.0], "far": [4.0]}
 
 
 def test_a_contestant_that_raises_is_out_with_its_reason() -> None:
@@ -184,23 +195,23 @@ def _rows() -> list[Row]:
 
 
 def test_page_has_all_rows_and_marks_them(tmp_path: Path) -> None:
-    about = {"device": "CPU", "threads": 2, "data": "digits", "versions": {"torch": "2"}}
+    about = {**ABOUT, "versions": {"torch": "2"}}
     page = write_page(_rows(), about, tmp_path).read_text("utf-8")
     assert "&lt;work&gt;" in page
     assert "1 of 2 rows reach their target" in page
+    assert "2 of 3 comparisons in 9 s" in page  # it was stopped, or a process died
     assert "a in “another”, mlp, by nan" in page
     assert not re.search(r'(src|href)="(?!data:|#|index\.json)', page)
 
 
 def test_numbers_of_the_page_are_plain_json(tmp_path: Path) -> None:
-    about = {"device": "CPU", "threads": 2, "data": "digits"}
-    write_page(_rows(), about, tmp_path)
+    write_page(_rows(), ABOUT, tmp_path)
     numbers = json.loads((tmp_path / "index.json").read_text("utf-8"))
     first, second = numbers["rows"]
     assert first["times"] == measured()["seconds"]
     assert (first["reached"], second["reached"]) == (True, False)
     assert second["peers"][1]["difference"] is None
-    assert numbers["about"] == about
+    assert numbers["about"] == ABOUT
 
 
 def test_numbers_are_written_shortly() -> None:
@@ -245,6 +256,17 @@ def problem(net: str, examples: int) -> Problem:
 def test_nets_have_the_sizes_they_are_said_to_have() -> None:
     sizes = {net: problem(net, 1).num_params for net in NETS}
     assert sizes == {"mlp": 269_322, "cnn": 48_958, "resnet": 271_994, "transformer": 104_842}
+
+
+def test_nets_and_images_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENTHEORY_DATA", raising=False)
+    monkeypatch.setattr(nets, "train", lambda model, x, y: model.head.weight.data.zero_())
+    first = nets.problem("transformer", examples=7, device="cpu", cache=tmp_path)
+    monkeypatch.delattr(nets, "images")  # another process need not read the data
+    again = nets.problem("transformer", examples=5, device="cpu", cache=tmp_path)
+    assert again.params[-2].abs().max() == 0
+    assert torch.equal(again.x, first.x[:5])
+    assert torch.equal(again.y, first.y[:5])
 
 
 @pytest.mark.parametrize("net", NETS)
