@@ -13,8 +13,8 @@ CHECKED = [
     f"gentheory.{name}"
     for name in (
         "checkpoint", "curvature", "estimate", "examples", "factors", "infinite_width",
-        "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "params", "predicted", "risk",
-        "seeds", "tangent", "training", "trajectory",
+        "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "params",
+        "predicted", "risk", "seeds", "tangent", "training", "trajectory",
     )
 ]
 
