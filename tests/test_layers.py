@@ -18,7 +18,7 @@ PACKAGE = Path(gentheory.__file__).parent
 FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "estimate", "seeds", "axes", "params", "trajectory"),
-    ("linalg", "models", "data", "stats", "losses"),
+    ("infinite_width", "linalg", "models", "data", "stats", "losses"),
     ("risk", "checkpoint", "examples", "middles", "modes"),
     ("curvature", "factors"),
     (

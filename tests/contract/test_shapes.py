@@ -12,8 +12,8 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "left_out",
-        "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
+        "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "infinite_width",
+        "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
         "parameter_sets", "params", "predicted", "predictions", "risk", "seeds", "tangent",
         "training", "trajectory", "weights",
     )
@@ -26,7 +26,10 @@ with install_import_hook(CHECKED, "beartype.beartype"):
     from gentheory.checkpoint import Checkpoint, load, save
     from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
     from gentheory.data.recipe import Recipe
+    from gentheory.curvature.tangent import tangent_kernel
     from gentheory.factors import gradient_norms
+    from gentheory.factors.gram import output_grams
+    from gentheory.infinite_width import deep_kernel, deep_limit, erf, hermite, kernels, relu, vote
     from gentheory.params import Layout, flatten
     from gentheory.seeds import generator
     from gentheory.training.evaluate import evaluate
@@ -56,7 +59,15 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
         fisher(risk)(risk.theta)
     linearized._TRACING = float("inf")  # once is enough
     gradient_norms(risk)
+    output_grams(risk, risk, max_memory=10**6)
+    tangent_kernel(risk).dense()
     gradient_covariance(risk, centred=True)(torch.zeros(2, 3, risk.num_params).double())
+
+for activation in (relu, erf, hermite([0.0, 0.6, 0.8])):
+    x = torch.eye(3).double()
+    kernels(x, x[:2], depth=3, activation=activation)
+    vote(deep_kernel(x @ x.T, depth=40, activation=activation), torch.ones(3, 1))
+    deep_limit(activation)
 
 recipe = Recipe("digits", n_train=30)
 description = {"name": "mlp", "shape": (1, 8, 8), "num_classes": 10, "options": {"width": 3}}
