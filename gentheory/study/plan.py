@@ -111,6 +111,7 @@ def points(study: Study) -> list[Point]:
                 settings["label_noise"],
                 study.seed,
             )
+            settings["learning_rate"] *= architecture.learning_rate_factor
             model = shaped[architecture.label]
             found.append(Point(architecture.label, model, recipe.to_dict(), settings, draw))
     _check_sizes(found, len(train), study)

@@ -45,6 +45,8 @@ class Architecture(_Section):
     label: Annotated[str, Field(min_length=1, max_length=40)]
     model: str
     options: dict[str, JsonValue] = {}
+    learning_rate_factor: Rate = 1.0
+    """Multiplies every learning rate, as 1 / α² does for an output scale α."""
 
 
 class Settings(_Section):
