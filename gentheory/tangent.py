@@ -71,23 +71,15 @@ def _moved(
     risk: EmpiricalRisk, theta: Float[Tensor, " P"], chosen: Int[Tensor, " n"] | None = None
 ) -> EmpiricalRisk:
     """The risk at these parameters, on the chosen examples."""
-    parts: list[tuple[Tensor, Tensor]] = []
-    seen = 0
-    for inputs, targets in risk.batches():
-        index = slice(None) if chosen is None else _within(chosen, seen, len(inputs))
-        parts.append((inputs[index], targets[index]))
-        seen += len(inputs)
-    data = tuple(torch.cat(part) for part in zip(*parts, strict=True))
-    moved = EmpiricalRisk(risk.module, risk.loss, data, weight_decay=risk.weight_decay, theta=theta)
+    moved = risk.at(theta)
+    if chosen is not None:
+        columns = (torch.cat(column) for column in zip(*risk.batches(), strict=True))
+        moved = moved.on(*(column[chosen] for column in columns))
     # What looks explained at special parameters, such as zeros, need not be so at others.
     first = next(risk.batches())[0]
     trusted = risk.once("explained parameters", lambda: explain(risk, first))
     moved.once("explained parameters", lambda: trusted & explain(moved, first))
     return moved
-
-
-def _within(chosen: Int[Tensor, " n"], start: int, count: int) -> Int[Tensor, " m"]:
-    return chosen[(chosen >= start) & (chosen < start + count)] - start
 
 
 def initial_of(checkpoint: Checkpoint, place: str) -> Float[Tensor, " P"]:

@@ -64,7 +64,7 @@ def check_size(place: str, size: int, max_params: int) -> None:
             place,
             f"{size} parameters, which take about {6 * 8 * size**2 / 2**30:.1f} GiB",
             f"at most max_params = {max_params}",
-            "use a measure by Kronecker factors or by diagonals, or raise max_params",
+            "use one in sample space, by Kronecker factors or by diagonals, or raise max_params",
         )
 
 

@@ -13,7 +13,7 @@ from gentheory.seeds import generator
 
 
 def test_trap_33_the_operator_is_the_dense_kernel(case: Case, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tangent, "MAX_BLOCK", 5)
+    monkeypatch.setattr(tangent, "block_width", lambda risk: 5)
     jacobian = truth(case.name).jacobians.flatten(0, 1)
     operator = tangent_kernel(case.risk(batch_size=4))
     dense = operator.dense()

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused_as_data(risk: gt.EmpiricalRisk):
     options = {"tic.exact": {"max_params": 5}}
     results = gt.measure(risk, ["tic.exact", "tic.diagonal"], options=options)
     assert results["tic.exact"].status == "refused"
-    assert "at most max_params = 5; use tic.kernel" in results["tic.exact"].reason
+    assert "at most max_params = 5; use one in sample space" in results["tic.exact"].reason
     assert results["tic.diagonal"].status == "ok"
 
 
