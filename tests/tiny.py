@@ -149,7 +149,7 @@ def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
             running.kill()
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], *, seconds: float = 150.0) -> Any:
     """What the condition says as soon as it holds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

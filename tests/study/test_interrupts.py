@@ -17,7 +17,7 @@ def test_two_runners_on_one_folder(
     file = tiny.write(tmp_path / "slow.toml", tiny.slow())
     command = ("run", file, "--out", tmp_path / "out", "--engine", "serial")
     with tiny.process(*command) as one, tiny.process(*command) as other:
-        ends = [running.communicate(timeout=120) for running in (one, other)]
+        ends = [running.communicate(timeout=240) for running in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], ends
     assert all(out == f"8 of 8 models done in {tmp_path / 'out'}\n" for out, _ in ends)
     store = Store.open(tmp_path / "out")
@@ -36,7 +36,7 @@ def test_an_interrupt_and_a_killed_worker_cost_nothing_and_both_engines_agree(
         tiny.until(lambda: list(out.glob("shards/*/shard.json")))
         family = psutil.Process(running.pid).children(recursive=True)
         os.killpg(running.pid, signal.SIGINT)
-        printed, err = running.communicate(timeout=60)
+        printed, err = running.communicate(timeout=150)
     store = Store.open(out)
     count = 2 * len(store.done())
     assert running.returncode == 130, err
@@ -53,7 +53,7 @@ def test_an_interrupt_and_a_killed_worker_cost_nothing_and_both_engines_agree(
         item = tiny.until(lambda: tiny.at_work(out))
         os.kill(item.owner["pid"], signal.SIGKILL)
         assert item.path.exists()  # it was hit in the midst of the shard
-        printed, err = running.communicate(timeout=120)
+        printed, err = running.communicate(timeout=240)
     assert (running.returncode, printed) == (0, f"8 of 8 models done in {out}\n"), err
     assert "Traceback" not in err
     assert "Warning" not in err
