@@ -1,7 +1,10 @@
 """How well predictors rank, against a number that tells the settings' regimes apart."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -35,10 +38,15 @@ def regime(
             _scale(axes, frame)
         drawn = grid[0].get_figure(root=True)
         assert drawn is not None
-        handles, labels = grid[0].get_legend_handles_labels()
+        lines = dict(pair for axes in grid for pair in _named(axes))
         count = 4 if drawn.get_figwidth() > 6 else 1
-        drawn.legend(handles, labels, loc="outside upper left", ncols=count)
+        drawn.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=count)
     return grid
+
+
+def _named(axes: Axes) -> Iterator[tuple[str, Artist]]:
+    handles, labels = axes.get_legend_handles_labels()
+    return zip(labels, handles, strict=True)
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: Look, name: str, place: int) -> None:

@@ -198,7 +198,8 @@ def regime_grid(analysis: Analysis) -> Grid | None:
     }
     settings = dict.fromkeys(row["setting"] for row in records)
     rows = [[Cell(label), *(cells[label, name] for name in names)] for label in settings]
-    header = [Cell("setting"), *map(Cell, names)]
+    broken = (name.replace(".", ".\N{ZERO WIDTH SPACE}") for name in names)
+    header = [Cell("setting"), *map(Cell, broken)]
     caption = "Medians over the ranked models, with the quartiles below."
     return Grid("regimes", "Where each setting stands", caption, header, rows)
 

@@ -19,7 +19,7 @@ from gentheory.plots.regime import regime
 from gentheory.plots.training_curves import training_curves
 from gentheory.report.analysis import Analysis
 from gentheory.report.population import MANY_SETTINGS
-from gentheory.report.ranking import criterion
+from gentheory.report.ranking import MINUS_TRAINING_LOSS, TRAINING_LOSS, criterion
 from gentheory.study.tables import Tables
 
 _NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
@@ -78,13 +78,16 @@ def _regime(analysis: Analysis) -> Picture | None:
     ]
     joined = pd.concat(parts, ignore_index=True)
     joined = joined.loc[joined["kind"] != "measure"]
-    names = [str(name).replace(criterion(""), "+ ") for name in joined["predictor"]]
+    # One look for a measure and for its sum with the training loss.
+    same = {MINUS_TRAINING_LOSS: TRAINING_LOSS}
+    names = [same.get(n, n).replace(criterion(""), "") for n in map(str, joined["predictor"])]
     return _picture(
         partial(regime, joined.assign(predictor=names)),
         "regime",
         "Rank correlations against the regime",
         "One point a setting; lines join the settings in the order of the regime, bars are 95 % "
-        "intervals. “+ X” is the training loss plus X.",
+        "intervals. The test loss is ranked by the training loss plus each predicted gap, the gap "
+        "by minus the training loss.",
         f"Kendall's tau of predictors with the gap and with the test loss in {len(tested)} "
         "settings, against what tells their regimes apart; the tables have the same numbers.",
         narrow={"columns": 1, "width": 3.9},
