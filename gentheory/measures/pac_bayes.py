@@ -209,17 +209,10 @@ def _search_stats(scale: NoiseScale, num_draws: int) -> dict[str, Any]:
 
 
 def _way(checkpoint: Checkpoint, reference: str) -> Float[Tensor, " P"]:
-    theta, initial = checkpoint.risk.theta.double(), checkpoint.initial
+    theta = checkpoint.risk.theta.double()
     if reference == "origin":
         return theta
-    if initial is None:
-        raise InputError(
-            "pac_bayes.bound",
-            "no initial parameters",
-            "a checkpoint that holds them",
-            'use reference="origin"',
-        )
-    return theta - initial.double()
+    return theta - checkpoint.initial_for("pac_bayes.bound").double()
 
 
 def _divergence(way: Float[Tensor, " P"], at: Float[Tensor, ""]) -> Float[Tensor, ""]:

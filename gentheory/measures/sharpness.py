@@ -154,7 +154,7 @@ def m_sharpness(
     risk = checkpoint.risk
     size = min(group_size, risk.num_examples)
     alone = size in (1, risk.num_examples)  # every partition is the same
-    inputs, targets = (torch.cat(parts) for parts in zip(*risk.batches(), strict=True))
+    inputs, targets = risk.joined()
     means: list[float] = []
     for _ in range(1 if alone else num_partitions):
         order = torch.randperm(len(inputs), generator=generator, device=generator.device)
