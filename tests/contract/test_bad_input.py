@@ -165,7 +165,9 @@ def test_what_does_not_fit_names_the_option_that_lets_it(name: str):
 def test_trap_1_batch_norm_in_train_mode_is_measured_in_eval_mode(name: str):
     net = mlp(hidden=nn.BatchNorm1d(5).double())
     labels = net.eval()(inputs()).argmax(1)
-    found = [measured(checkpoint_of(risk_of(net.train(mode), labels)), name) for mode in (False, True)]
+    found = [
+        measured(checkpoint_of(risk_of(net.train(mode), labels)), name) for mode in (False, True)
+    ]
     assert all(map(is_told, found))
     assert found[0].status == found[1].status
     assert found[0].value == found[1].value or found[0].status == "refused"
