@@ -232,7 +232,7 @@ def _guarded(
 
 
 def _check_parameters(risk: EmpiricalRisk) -> None:
-    """Raise `InputError` where they are not finite: what a measure would stumble over is no cure."""
+    """Raise `InputError` where they are not finite, whatever a measure would stumble over."""
     for name, values in risk.layout.unflatten(risk.theta).items():
         if not bool(values.isfinite().all()):
             raise InputError(

@@ -94,6 +94,7 @@ def test_a_stack_of_models_equals_as_many_singles(name: str, stack: Stack):
         assert name == "baselines.training_time" or loaded[0].value != loaded[1].value
 
 
+@pytest.fixture(scope="module")
 def subjects() -> tuple[Checkpoint, Checkpoint]:
     """A net that fits its data, in float64 and in float32."""
     case = CASES["mlp"]
@@ -110,11 +111,10 @@ def subjects() -> tuple[Checkpoint, Checkpoint]:
     return one, other
 
 
-SUBJECTS = subjects()
-
-
-def test_trap_30_float32_gives_what_float64_gives(name: str):
-    wide, narrow = (estimated(subject, name) for subject in SUBJECTS)
+def test_trap_30_float32_gives_what_float64_gives(
+    name: str, subjects: tuple[Checkpoint, Checkpoint]
+):
+    wide, narrow = (estimated(subject, name) for subject in subjects)
     assert (wide.status, narrow.status) == ("ok", "ok"), narrow.reason
     if name in OTHER_DRAWS:
         assert abs(wide.value - narrow.value) < 4 * math.hypot(wide.stderr, narrow.stderr)
