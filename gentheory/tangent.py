@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from gentheory.errors import InputError
+from gentheory.examples import outputs_of
 from gentheory.factors.capture import explain
 from gentheory.factors.forward import pushed
 from gentheory.factors.gram import trace_gram
@@ -211,12 +212,6 @@ def predictions(
     cross = trace_gram(new, train, max_memory=max_memory) / classes
     targets = targets_of(train) - outputs_of(train)
     return outputs_of(new) + KernelRegression.of(kernel, targets, ridge).predict(cross)
-
-
-def outputs_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
-    """Of all examples at the risk's parameters, in float64."""
-    with torch.no_grad():
-        return torch.cat([risk.outputs(risk.theta, x).double() for x, _ in risk.batches()])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.linearized import MAX_MEMORY
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
+from gentheory.examples import outputs_of
 from gentheory.tangent import (
     KernelRegression,
     Linearization,
@@ -26,7 +27,6 @@ from gentheory.tangent import (
     Spectrum,
     centred,
     kernel_of,
-    outputs_of,
     targets_of,
 )
 from gentheory.tangent import alignment as alignment_of
