@@ -45,6 +45,28 @@ class Checkpoint:
         """What a predicted gap is divided by, whatever data it is measured on."""
         return self.risk.num_examples if self.num_train is None else self.num_train
 
+    def initial_for(self, place: str) -> Float[Tensor, " P"]:
+        """The initial parameters. Raises `InputError` naming `place` where nobody kept them."""
+        if self.initial is None:
+            raise InputError(
+                place,
+                "no initial parameters",
+                "a checkpoint that holds them",
+                "hand in Checkpoint(risk, initial=gentheory.params.flatten(untrained_model))",
+            )
+        return self.initial.to(self.risk.theta)
+
+    def training_time_for(self, place: str) -> float:
+        """T. Raises `InputError` naming `place` where nobody kept it."""
+        if self.training_time is None:
+            raise InputError(
+                place,
+                "a checkpoint without training time",
+                "one that knows it",
+                "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
+            )
+        return float(self.training_time)
+
 
 def save(
     path: Path,

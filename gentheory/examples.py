@@ -32,6 +32,12 @@ class Examples:
         return cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
+def outputs_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
+    """Of all examples at the risk's parameters, in float64."""
+    with torch.no_grad():
+        return torch.cat([risk.outputs(risk.theta, x).double() for x, _ in risk.batches()])
+
+
 def over_examples(function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
     """The function of each example's part of the columns [B, ...], stacked: [B, ...].
 

@@ -168,7 +168,7 @@ def without_example(
         step = _Step.of(risk, window, chosen, checkpoint.num_training_examples)
         displaced, found = step.displaced(displaced)
         leverage = max(leverage, found)
-    inputs, targets = (torch.cat(parts)[chosen] for parts in zip(*risk.batches(), strict=True))
+    inputs, targets = (column[chosen] for column in risk.joined())
     with torch.no_grad():
         outputs = risk.outputs(risk.theta, inputs).double()
     moved = torch.einsum("ncp,pn->nc", jacobian(risk, risk.theta, inputs).double(), displaced)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.errors import InputError
+from gentheory.estimate import Estimate
 from gentheory.predictions import accuracies_at, check_classes
 from gentheory.risk import EmpiricalRisk
 
@@ -36,12 +37,37 @@ class NoiseScale:
     """Without noise."""
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Mean drop of the accuracy and the standard error of that mean."""
+def accuracy_to_lose(place: str, risk: EmpiricalRisk, drop: float) -> float:
+    """Accuracy at the risk's parameters. Raises `InputError` where it cannot drop by so much."""
+    check_classes(place, risk)
+    accuracy = float(accuracies_at(risk, risk.theta[None]))
+    if accuracy <= drop:
+        raise InputError(
+            place, f"an accuracy of {accuracy:.3g}", f"more than {drop}", "lower `drop`"
+        )
+    return accuracy
 
-    mean: float
-    stderr: float
+
+def bracket(
+    place: str, reaches: Callable[[float], bool], start: float, ratio: float, drop: float
+) -> tuple[float, float]:
+    """Scales of at most this ratio, the drop reached at the upper one alone.
+
+    By doubling or halving, then bisection. Raises `InputError` naming `place` where there are none.
+    """
+    scale, reached = start, reaches(start)
+    for _ in range(_DOUBLINGS):
+        step = scale / 2 if reached else scale * 2
+        if reaches(step) != reached:
+            break
+        scale = step
+    else:
+        raise _unreachable(place, scale, drop, reached)
+    low, high = (scale / 2, scale) if reached else (scale, scale * 2)
+    while high / low > ratio:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return low, high
 
 
 def noise_scale(
@@ -62,27 +88,25 @@ def noise_scale(
     which bisection would only resolve their noise. Raises `InputError` naming `place` where no
     scale gives that drop.
     """
-    check_classes(place, risk)
+    accuracy = accuracy_to_lose(place, risk, drop)
     seeds: list[int] = torch.randint(2**62, (num_draws,), generator=generator).tolist()
-    accuracy = float(accuracies_at(risk, risk.theta[None]))
-    if accuracy <= drop:
-        raise InputError(
-            place, f"an accuracy of {accuracy:.3g}", f"more than {drop}", "lower `drop`"
-        )
 
-    def drop_at(scale: float, count: int) -> Drop:
-        return _mean_drop(accuracy - _noisy_accuracies(risk, widths(scale), seeds[:count]))
+    def drop_at(scale: float, count: int) -> Estimate:
+        drops = accuracy - _noisy_accuracies(risk, widths(scale), seeds[:count])
+        return Estimate.from_samples(drops)
 
     few = min(num_draws, max(8, num_draws // 8))
-    near = _neighbourhood(place, lambda s: drop_at(s, few).mean, start, drop)
+    near = math.sqrt(
+        math.prod(bracket(place, lambda s: drop_at(s, few).value >= drop, start, _RATIO, drop))
+    )
     ends = {s: drop_at(s, num_draws) for s in (near / _RATIO, near * _RATIO)}
-    low, high = _bracket(place, ends, lambda s: drop_at(s, num_draws), drop)
-    slope = (ends[high].mean - ends[low].mean) / math.log(high / low)
-    middle = low * math.exp((drop - ends[low].mean) / slope)
+    low, high = _passed(place, ends, lambda s: drop_at(s, num_draws), drop)
+    slope = (ends[high].value - ends[low].value) / math.log(high / low)
+    middle = low * math.exp((drop - ends[low].value) / slope)
     last = drop_at(middle, num_draws)
-    value = min(max(middle * math.exp((drop - last.mean) / slope), low), high)
+    value = min(max(middle * math.exp((drop - last.value) / slope), low), high)
     stderr = value * last.stderr / slope
-    return NoiseScale(value, stderr, low, ends[low].mean, high, ends[high].mean, accuracy)
+    return NoiseScale(value, stderr, low, ends[low].value, high, ends[high].value, accuracy)
 
 
 def _noisy_accuracies(
@@ -104,52 +128,27 @@ def _noise(risk: EmpiricalRisk, seed: int) -> Float[Tensor, " P"]:
     return drawn.to(risk.theta)
 
 
-def _mean_drop(drops: Float[Tensor, " K"]) -> Drop:
-    error = float(drops.std()) / math.sqrt(len(drops)) if len(drops) > 1 else math.nan
-    return Drop(float(drops.mean()), error)
-
-
-def _neighbourhood(
-    place: str, mean_drop: Callable[[float], float], start: float, drop: float
-) -> float:
-    """Within a factor of `_RATIO` of the scale, by doubling or halving, then bisection."""
-    low = high = start
-    above = mean_drop(start) >= drop
-    for _ in range(_DOUBLINGS):
-        step = low / 2 if above else high * 2
-        if (mean_drop(step) >= drop) != above:
-            break
-        low = high = step
-    else:
-        raise _unreachable(place, low, drop, above)
-    low, high = (low / 2, low) if above else (high, high * 2)
-    while high / low > _RATIO:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if mean_drop(middle) >= drop else (middle, high)
-    return math.sqrt(low * high)
-
-
-def _bracket(
-    place: str, ends: dict[float, Drop], drop_at: Callable[[float], Drop], drop: float
+def _passed(
+    place: str, ends: dict[float, Estimate], drop_at: Callable[[float], Estimate], drop: float
 ) -> tuple[float, float]:
     """Scales between which the mean drop passes the target; what is measured goes into `ends`."""
     low, high = min(ends), max(ends)
     for _ in range(_DOUBLINGS):
-        if ends[low].mean < drop <= ends[high].mean:
+        if ends[low].value < drop <= ends[high].value:
             return low, high
-        if ends[low].mean >= drop:
+        if ends[low].value >= drop:
             low, high = low / _RATIO, low
             ends[low] = drop_at(low)
         else:
             low, high = high, high * _RATIO
             ends[high] = drop_at(high)
-    raise _unreachable(place, low, drop, ends[low].mean >= drop)
+    raise _unreachable(place, low, drop, ends[low].value >= drop)
 
 
 def _unreachable(place: str, scale: float, drop: float, above: bool) -> InputError:
     return InputError(
         place,
-        f"a mean drop of the accuracy {'above' if above else 'below'} {drop} at scale {scale:.3g}",
+        f"a drop of the accuracy {'above' if above else 'below'} {drop} at scale {scale:.3g}",
         "one that passes it on the way",
         "train the net, or change `drop`",
     )

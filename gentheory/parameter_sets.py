@@ -11,8 +11,10 @@ from gentheory.risk import EmpiricalRisk
 _NUMBERS = 2**22
 """Numbers at once in the parameters, and in the inputs, of a chunk: memory stays flat in K."""
 
-_SLOW = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Many kernels at once are one grouped convolution, which a CPU is slower at than one by one."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_GROUPED = 2**13
+"""Numbers in the inputs beyond which many kernels at once, which are one grouped convolution, take
+a CPU longer than one after the other."""
 
 
 def outputs_at(
@@ -93,11 +95,9 @@ def _stacked(
 
 
 def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
-    """Whether the model's operations have batched forms, and gain by them; seen once a risk."""
+    """Whether the model's operations have batched forms, and gain by them on so many inputs."""
 
     def tried() -> bool:
-        if risk.device.type == "cpu" and any(isinstance(p, _SLOW) for p in risk.module.modules()):
-            return False
         try:
             with torch.no_grad():
                 torch.func.vmap(risk.outputs, in_dims=(0, None))(risk.theta[None], inputs[:1])
@@ -105,7 +105,9 @@ def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
             return False
         return True
 
-    return risk.once("runs as a stack", tried)
+    filters = any(isinstance(part, _CONVOLUTIONS) for part in risk.module.modules())
+    slower = filters and risk.device.type == "cpu" and inputs.numel() > _GROUPED
+    return not slower and risk.once("runs as a stack", tried)
 
 
 def _repeated(targets: Tensor, count: int) -> Tensor:

@@ -97,21 +97,15 @@ def ridge_of(checkpoint: Checkpoint, top: float, damping: Damping, absolute: flo
         if not 0 <= given < math.inf:
             raise InputError("damping", f"{given:g}", "a number of 0 or more", "raise it")
         return given * top if absolute is None else given
-    if not checkpoint.training_time:
-        raise InputError(
-            "damping",
-            '"training" on a checkpoint without training time',
-            "one that knows it",
-            "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
-        )
-    if not 0 < checkpoint.training_time < math.inf:
+    time = checkpoint.training_time_for('damping="training"')
+    if not 0 < time < math.inf:
         raise InputError(
             "training_time",
-            f"{checkpoint.training_time:g}",
+            f"{time:g}",
             "a positive number",
             "sum learning rate / (1 - momentum) over the steps",
         )
-    return 1 / checkpoint.training_time
+    return 1 / time
 
 
 def check_definite(risk: EmpiricalRisk, curvature: Curvature, damping: Damping) -> None:

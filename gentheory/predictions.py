@@ -9,6 +9,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from gentheory.errors import InputError
+from gentheory.examples import outputs_of
 from gentheory.losses import one_hot
 from gentheory.parameter_sets import outputs_at
 from gentheory.risk import EmpiricalRisk
@@ -39,14 +40,9 @@ def margins(place: str, risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     Raises `InputError` naming `place` where there are no classes.
     """
     check_classes(place, risk)
-    parts: list[Tensor] = []
-    for inputs, targets in risk.batches():
-        with torch.no_grad():
-            outputs = risk.outputs(risk.theta, inputs).double()
-        own = one_hot(targets, outputs).bool()
-        others = outputs.masked_fill(own, -torch.inf).amax(1)
-        parts.append(outputs[own] - others)
-    return torch.cat(parts)
+    outputs, targets = outputs_of(risk), torch.cat([targets for _, targets in risk.batches()])
+    own = one_hot(targets, outputs).bool()
+    return outputs[own] - outputs.masked_fill(own, -torch.inf).amax(1)
 
 
 def quantile(values: Float[Tensor, " N"], share: float) -> Quantile:

@@ -141,6 +141,29 @@ class EmpiricalRisk:
         part._fields = self._fields  # named inputs come packed, as the batches have them
         return part
 
+    def at(self, theta: Float[Tensor, " P"]) -> "EmpiricalRisk":
+        """This risk with other parameters as its own. Shares model and data with this one."""
+        other = copy.copy(self)
+        other.theta = theta.detach().to(self.theta, copy=True)
+        other._results = {}
+        return other
+
+    def joined(self) -> Batch:
+        """All examples as one batch, in the frozen order; a copy.
+
+        Raises `InputError` where the inputs of batches differ in shape.
+        """
+        inputs, targets = zip(*self.batches(), strict=True)
+        shapes = {tuple(each.shape[1:]) for each in inputs}
+        if len(shapes) > 1:
+            raise InputError(
+                "data",
+                f"batches with inputs of shapes {' and '.join(map(str, sorted(shapes)))}",
+                "one shape, where examples of several batches are used together",
+                "pad all examples to one size",
+            )
+        return torch.cat(inputs), torch.cat(targets)
+
     def _without_data(self) -> "EmpiricalRisk":
         """A copy that shares the model, and knows no result nor number of examples."""
         part = copy.copy(self)

@@ -28,9 +28,6 @@ from gentheory.risk import EmpiricalRisk
 _NUMBERS = 2**22
 """Numbers at once in the inputs of all chains: memory stays flat in the data."""
 
-_GROUPED = 2**13
-"""Numbers in the inputs of a chain's step beyond which grouped convolutions lose on CPU."""
-
 _POWER_STEPS = 8
 _TRIAL_STEPS = 20
 _HALVINGS = 40
@@ -258,7 +255,7 @@ def _excess(
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K P"]]:
     """L(w) − L(w*) of the same examples, in float64, and the gradient of L."""
     if rows is not None:
-        inputs, targets = risk.once("all data", lambda: _joined(risk))
+        inputs, targets = risk.once("all data", risk.joined)
         excess, gradient = _sums(risk, theta, inputs[rows], targets[rows], shared=False)
         before = _losses_before(risk)[rows].sum(1)
         return (excess - before) / rows.shape[1], gradient / rows.shape[1]
@@ -278,16 +275,11 @@ def _chunks(risk: EmpiricalRisk, num_chains: int) -> Iterator[Batch]:
     """All examples, in one piece where that fits: small batches cost as much as larger ones."""
     numbers = num_chains * next(risk.batches())[0][0].numel()
     if numbers * risk.num_examples <= _NUMBERS:
-        yield risk.once("all data", lambda: _joined(risk))
+        yield risk.once("all data", risk.joined)
         return
     for batch in risk.batches():
         parts = (tensor.split(max(1, _NUMBERS // numbers)) for tensor in batch)
         yield from zip(*parts, strict=True)
-
-
-def _joined(risk: EmpiricalRisk) -> tuple[Tensor, Tensor]:
-    inputs, targets = zip(*risk.batches(), strict=True)
-    return torch.cat(inputs), torch.cat(targets)
 
 
 def _sums(
@@ -303,8 +295,7 @@ def _sums(
     def one(theta: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         return risk.loss_sum(theta, (inputs, targets)).double()
 
-    stacked = runs_stacked(risk, inputs if shared else inputs[0])
-    if len(theta) > 1 and stacked and not _loses_stacked(risk, inputs if shared else inputs[0]):
+    if len(theta) > 1 and runs_stacked(risk, inputs if shared else inputs[0]):
         axes = (0, None, None) if shared else (0, 0, 0)
         return _differentiated(torch.func.vmap(one, in_dims=axes), theta, inputs, targets)
     parts = [
@@ -324,9 +315,3 @@ def _differentiated(
         values = energy(theta, *data)
         (gradient,) = torch.autograd.grad(values.sum(), theta)
     return values.detach(), gradient
-
-
-def _loses_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
-    """Whether a stack's convolutions, which become grouped ones, take longer than single ones."""
-    filters = any(len(shape) > 2 for shape in risk.layout.shapes)
-    return filters and risk.device.type == "cpu" and inputs.numel() > _GROUPED

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
+from gentheory.examples import outputs_of
 from gentheory.factors.capture import explain
+from gentheory.factors.forward import pushed
 from gentheory.factors.gram import trace_gram
 from gentheory.losses import one_hot
 from gentheory.risk import EmpiricalRisk
@@ -45,12 +46,18 @@ class Sample:
         order = torch.randperm(len(drawn), generator=generator)
         if risk.num_examples <= max_examples:
             return cls(risk, risk.num_examples, order)
-        part = _moved(risk, risk.theta, drawn.sort().values.to(risk.device))
+        chosen = drawn.sort().values.to(risk.device)
+        part = risk.on(*(column[chosen] for column in risk.joined()))
         return cls(part, risk.num_examples, order)
 
     def at(self, theta: Float[Tensor, " P"]) -> EmpiricalRisk:
         """The risk on these examples at other parameters."""
-        return _moved(self.risk, theta)
+        risk, moved = self.risk, self.risk.at(theta)
+        # What looks explained at special parameters, such as zeros, need not be so at others.
+        first = next(risk.batches())[0]
+        trusted = risk.once("explained parameters", lambda: explain(risk, first))
+        moved.once("explained parameters", lambda: trusted & explain(moved, first))
+        return moved
 
     def stderr(self, statistic: Callable[[Tensor], float]) -> float:
         """Of a statistic of the chosen examples' indices, by the delete-a-group jackknife.
@@ -65,33 +72,6 @@ class Sample:
         values = torch.tensor([statistic(index) for index in left], dtype=torch.float64)
         spread = (len(groups) - 1) * values.var(correction=0)
         return float((spread * (1 - count / self.total)).sqrt())
-
-
-def _moved(
-    risk: EmpiricalRisk, theta: Float[Tensor, " P"], chosen: Int[Tensor, " n"] | None = None
-) -> EmpiricalRisk:
-    """The risk at these parameters, on the chosen examples."""
-    moved = risk.at(theta)
-    if chosen is not None:
-        columns = (torch.cat(column) for column in zip(*risk.batches(), strict=True))
-        moved = moved.on(*(column[chosen] for column in columns))
-    # What looks explained at special parameters, such as zeros, need not be so at others.
-    first = next(risk.batches())[0]
-    trusted = risk.once("explained parameters", lambda: explain(risk, first))
-    moved.once("explained parameters", lambda: trusted & explain(moved, first))
-    return moved
-
-
-def initial_of(checkpoint: Checkpoint, place: str) -> Float[Tensor, " P"]:
-    """The initial parameters. Raises `InputError` where the checkpoint does not hold them."""
-    if checkpoint.initial is None:
-        raise InputError(
-            place,
-            "no initial parameters",
-            "a checkpoint that holds them",
-            "hand in Checkpoint(risk, initial=gentheory.params.flatten(untrained_model))",
-        )
-    return checkpoint.initial.to(checkpoint.risk.theta)
 
 
 def kernel_of(risk: EmpiricalRisk, max_memory: int) -> Float[Tensor, "N N"]:
@@ -234,12 +214,6 @@ def predictions(
     return outputs_of(new) + KernelRegression.of(kernel, targets, ridge).predict(cross)
 
 
-def outputs_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
-    """Of all examples at the risk's parameters, in float64."""
-    with torch.no_grad():
-        return torch.cat([risk.outputs(risk.theta, x).double() for x, _ in risk.batches()])
-
-
 @dataclass(frozen=True)
 class Linearization:
     """What becomes of the outputs between two parameter vectors, and what a Jacobian makes of it.
@@ -259,10 +233,10 @@ class Linearization:
         """From `initial` to the risk's parameters; two forward-mode passes over the data."""
         total = torch.zeros(8, dtype=torch.float64, device=risk.device)
         moved = risk.theta - initial
-        for inputs, _ in risk.batches():
-            before, start = _pushed(risk, initial, inputs, moved)
-            after, end = _pushed(risk, risk.theta, inputs, moved)
-            change = after - before
+        both = zip(pushed(risk.at(initial), moved), pushed(risk, moved), strict=True)
+        for (before, start, _), (after, end, _) in both:
+            after = after.double()
+            change = after - before.double()
             rows = [(change, change), (after, after)]
             for predicted in (start, end):
                 error = change - predicted
@@ -276,11 +250,3 @@ class Linearization:
             (others[1], others[4]),
             (others[2], others[5]),
         )
-
-
-def _pushed(
-    risk: EmpiricalRisk, theta: Float[Tensor, " P"], inputs: Tensor, direction: Float[Tensor, " P"]
-) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
-    """Outputs at theta and their derivative along the direction, in float64."""
-    found = torch.func.jvp(lambda at: risk.outputs(at, inputs), (theta,), (direction,))
-    return found[0].detach().double(), found[1].detach().double()

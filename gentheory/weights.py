@@ -72,7 +72,6 @@ class Weight:
 
     name: str
     values: Tensor  # in float64, in the parameter's own shape
-    apart: Tensor | None  # its way from the initialization; None where nobody kept that
     convolutions: tuple["Convolution", ...] = ()
     """What it is the kernel of; empty of a matrix."""
 
@@ -81,35 +80,35 @@ class Weight:
 class Weights:
     """All of a net's weights, BatchNorm folded, tied ones once, frozen ones included."""
 
-    risk: EmpiricalRisk
+    place: str
+    """Where they are asked for, which refusals name."""
+    original: Checkpoint
+    folded: Checkpoint
     entries: tuple[Weight, ...]
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "Weights":
+    def of(cls, checkpoint: Checkpoint, place: str) -> "Weights":
         """Parameters of one axis (biases, scales) are left out.
 
-        Raises `InputError` for a net without a weight.
+        Raises `InputError` naming `place` for a net without a weight.
         """
         found = folded(checkpoint)
-        risk, initial = found.checkpoint.risk, found.checkpoint.initial
-        values = _tensors(risk, risk.theta)
-        before = None if initial is None else _tensors(risk, initial)
+        risk = found.checkpoint.risk
         kernels = _kernels(risk)
-        ways = {} if before is None else {name: values[name] - before[name] for name in values}
         entries = tuple(
-            Weight(name, tensor, ways.get(name), kernels.get(name, ()))
-            for name, tensor in values.items()
+            Weight(name, tensor, kernels.get(name, ()))
+            for name, tensor in _tensors(risk, risk.theta).items()
             if tensor.dim() >= 2
         )
         if not entries:
             raise InputError(
-                type(risk.module).__name__,
+                place,
                 "no parameter with two axes or more",
                 "a matrix or a kernel of a convolution",
                 "use norms.parameters",
             )
-        return cls(checkpoint.risk, entries, found.warnings)
+        return cls(place, checkpoint, found.checkpoint, entries, found.warnings)
 
     @property
     def frobenius(self) -> Float[Tensor, " L"]:
@@ -119,24 +118,43 @@ class Weights:
     @property
     def frobenius_apart(self) -> Float[Tensor, " L"]:
         """‖W − W₀‖_F² of each. Raises `InputError` without an initialization."""
-        return torch.stack([_apart(entry).square().sum() for entry in self.entries])
+        return torch.stack([way.square().sum() for way in self._apart()])
 
     def spectral(self) -> Float[Tensor, "2 L"]:
         """‖W‖₂² of each, and how far at most Lanczos may be off; 0 for a matrix.
 
-        From a start that is always the same, so that measures can share them.
+        From a start that is always the same, so that measures can share them. Raises `InputError`
+        for a weight of zeros.
         """
+        self.check_nonzero()
 
         def compute() -> Float[Tensor, "2 L"]:
             norms = [spectral_norm(entry, entry.values) for entry in self.entries]
             return self.entries[0].values.new_tensor(norms).T
 
-        return self.risk.once("squared spectral norms", compute)
+        return self.original.risk.once("squared spectral norms", compute)
 
     def spectral_apart(self) -> Float[Tensor, "2 L"]:
-        """‖W − W₀‖₂² of each, as `spectral`."""
-        norms = [spectral_norm(entry, _apart(entry)) for entry in self.entries]
+        """‖W − W₀‖₂² of each, as `spectral`. Raises `InputError` without an initialization."""
+        norms = [spectral_norm(*pair) for pair in zip(self.entries, self._apart(), strict=True)]
         return self.entries[0].values.new_tensor(norms).T
+
+    def check_nonzero(self) -> None:
+        """Raise `InputError` for a weight of zeros, whose norm has no logarithm and no inverse."""
+        for entry in self.entries:
+            if not bool(entry.values.any()):
+                raise InputError(
+                    self.place,
+                    f"zeros only in {entry.name}",
+                    "a number that is not zero in every weight",
+                    "use norms.frobenius_sum",
+                )
+
+    def _apart(self) -> list[Tensor]:
+        """W − W₀ of each."""
+        initial = self.folded.initial_for(self.place)
+        before = _tensors(self.folded.risk, initial)
+        return [entry.values - before[entry.name] for entry in self.entries]
 
 
 def spectral_norm(weight: Weight, values: Tensor) -> tuple[float, float]:
@@ -173,17 +191,6 @@ def _normal(convolution: Convolution, kernel: Tensor) -> LinearOperator:
         return pulls[0](image)[0].reshape(v.shape)
 
     return LinearOperator(block, math.prod(shape), kernel.dtype, kernel.device)
-
-
-def _apart(weight: Weight) -> Tensor:
-    if weight.apart is None:
-        raise InputError(
-            "checkpoint",
-            "no initial parameters",
-            "a checkpoint that holds them",
-            "hand in Checkpoint(risk, initial=gentheory.params.flatten(untrained_model))",
-        )
-    return weight.apart
 
 
 def _tensors(risk: EmpiricalRisk, theta: Float[Tensor, " P"]) -> dict[str, Tensor]:

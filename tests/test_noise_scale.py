@@ -96,7 +96,7 @@ def test_draws_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_drop_that_no_noise_gives_is_refused():
-    with pytest.raises(gt.InputError, match=r"here: found a mean drop of the accuracy below 0.9"):
+    with pytest.raises(gt.InputError, match=r"here: found a drop of the accuracy below 0.9"):
         found(0, drop=0.9)
     with pytest.raises(gt.InputError, match=r"here: found an accuracy of 0.98, expected more"):
         found(0, drop=0.99)

@@ -421,3 +421,25 @@ def test_a_risk_on_other_examples_is_their_mean():
     penalty = 0.05 * risk.theta.square().sum()
     torch.testing.assert_close(part.value(), risk.example_losses()[[3, 1]].mean() + penalty)
     assert risk.num_examples == len(x)
+
+
+def test_a_risk_at_other_parameters_is_the_same_function():
+    risk = CASES["conv"].risk()
+    elsewhere = torch.zeros_like(risk.theta)
+    moved = risk.at(elsewhere)
+    assert torch.equal(moved.example_losses(), risk.example_losses(elsewhere))
+    risk.once("kept", lambda: 1)
+    assert risk.at(elsewhere).once("kept", lambda: 2) == 2
+    elsewhere += 1
+    assert not moved.theta.any()
+
+
+def test_all_examples_as_one_batch():
+    risk = CASES["mlp"].risk(batch_size=5)
+    inputs, targets = risk.joined()
+    assert torch.equal(inputs, CASES["mlp"].data[0])
+    assert torch.equal(targets, CASES["mlp"].data[1])
+    net = nn.Sequential(nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(2, 2))
+    batches = [(torch.zeros(2, 1, n), torch.zeros(2).long()) for n in (3, 4)]
+    with pytest.raises(gt.InputError, match=r"inputs of shapes \(1, 3\) and \(1, 4\).*; pad all"):
+        gt.EmpiricalRisk(net, "cross_entropy", batches).joined()

@@ -104,6 +104,9 @@ def test_curvature_and_tic_of_a_transformer(dense: oracle.Dense, untraced: None)
 
 def test_every_measure_gives_a_number_or_a_reason(untraced: None) -> None:
     risk = gt.EmpiricalRisk(bert(), "cross_entropy", Texts())
-    found = gt.measure(gt.Checkpoint(risk, torch.zeros_like(risk.theta)), gt.measures.names())
+    short = {"num_chains": 2, "num_steps": 40, "burn_in": 20}
+    chains = {f"singular.{name}": short for name in ("learning_coefficient", "wbic")}
+    subject = gt.Checkpoint(risk, torch.zeros_like(risk.theta))
+    found = gt.measure(subject, gt.measures.names(), options=chains)
     broken = {name: e.reason for name, e in found.items() if e.status == "failed"}
     assert not broken

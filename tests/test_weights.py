@@ -65,7 +65,7 @@ def test_spectral_norm_of_a_convolution_is_that_of_its_matrix(name: str):
     layer = seeded(build)
     matrix = dense(layer, shape)
     net = nn.Sequential(layer, nn.Flatten(), nn.Linear(len(matrix), 3))
-    squares, errors = Weights.of(checkpoint_of(net, shape)).spectral()
+    squares, errors = Weights.of(checkpoint_of(net, shape), "here").spectral()
     values = np.linalg.svd(matrix.numpy(), compute_uv=False)
     assert squares[0].item() == pytest.approx(values[0] ** 2, rel=1e-9)
     assert 0 <= errors[0].item() <= 1e-5 * squares[0].item()
@@ -77,7 +77,7 @@ def test_circular_convolution_has_the_singular_values_of_its_fourier_blocks():
     build = lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")  # noqa: E731
     layer = seeded(build)
     net = nn.Sequential(layer, nn.Flatten(), nn.Linear(4 * 8 * 8, 3))
-    squares, _ = Weights.of(checkpoint_of(net, (3, 8, 8))).spectral()
+    squares, _ = Weights.of(checkpoint_of(net, (3, 8, 8)), "here").spectral()
     transforms = np.fft.fft2(layer.weight.detach().numpy(), (8, 8))  # [out, in, 8, 8]
     blocks = np.linalg.svd(transforms.transpose(2, 3, 0, 1), compute_uv=False)
     assert squares[0].item() == pytest.approx(blocks.max() ** 2, rel=1e-9)
@@ -95,7 +95,7 @@ class TwoSizes(nn.Module):
 
 def test_a_convolution_on_two_sizes_counts_with_the_larger_norm():
     net = seeded(TwoSizes)
-    weights = Weights.of(checkpoint_of(net, (1, 8, 8)))
+    weights = Weights.of(checkpoint_of(net, (1, 8, 8)), "here")
     sizes = [np.linalg.norm(dense(net.conv, (1, s, s)).numpy(), 2) ** 2 for s in (8, 4)]
     assert weights.spectral()[0, 0].item() == pytest.approx(max(sizes), rel=1e-9)
     assert len(weights.entries) == 2
@@ -124,7 +124,7 @@ def test_folded_weights_are_scaled_row_by_row():
     )
     norm = module[1]
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weights = Weights.of(checkpoint_of(module, (5,)))
+    weights = Weights.of(checkpoint_of(module, (5,)), "here")
     assert [entry.name for entry in weights.entries] == ["0.weight", "3.weight"]
     torch.testing.assert_close(
         weights.entries[0].values, (scale[:, None] * module[0].weight).detach()
@@ -188,14 +188,14 @@ def test_batch_norm_without_scales_folds_too():
 
 
 def test_trap_15_tied_weights_count_once_and_frozen_ones_count():
-    assert len(Weights.of(Checkpoint(CASES["tied modules"].risk())).entries) == 2
-    frozen = Weights.of(Checkpoint(CASES["frozen"].risk()))
+    assert len(Weights.of(Checkpoint(CASES["tied modules"].risk()), "here").entries) == 2
+    frozen = Weights.of(Checkpoint(CASES["frozen"].risk()), "here")
     assert [entry.name for entry in frozen.entries] == ["0.weight", "2.weight", "4.weight"]
 
 
 def test_frozen_weights_have_not_moved():
     risk = CASES["frozen"].risk()
-    weights = Weights.of(Checkpoint(risk, torch.zeros_like(risk.theta)))
+    weights = Weights.of(Checkpoint(risk, torch.zeros_like(risk.theta)), "here")
     apart = weights.frobenius_apart
     assert apart[0] == 0
     torch.testing.assert_close(apart[1:], weights.frobenius[1:])
@@ -212,8 +212,8 @@ def test_no_weight_and_no_start_are_refused():
             return x * self.scale
 
     with pytest.raises(gt.InputError, match="no parameter with two axes or more"):
-        Weights.of(checkpoint_of(Scale(), (3,)))
-    weights = Weights.of(Checkpoint(CASES["mlp"].risk()))
+        Weights.of(checkpoint_of(Scale(), (3,)), "here")
+    weights = Weights.of(Checkpoint(CASES["mlp"].risk()), "here")
     with pytest.raises(gt.InputError, match="no initial parameters"):
         _ = weights.frobenius_apart
     with pytest.raises(gt.InputError, match="no initial parameters"):

@@ -218,6 +218,7 @@ def _guarded(
     """The estimate, or why there is none."""
     expected = (ArithmeticError, MemoryError, RuntimeError)  # torch's own errors are the last
     try:
+        _check_parameters(checkpoint.risk)
         estimate = function(checkpoint, **options, generator=generator(seed, name))
     except InputError as error:
         return Estimate.missing("refused", str(error))
@@ -228,6 +229,18 @@ def _guarded(
     if estimate.status == "ok" and not math.isfinite(estimate.value):
         return Estimate.missing("failed", f"{name} came out as {estimate.value}")
     return estimate
+
+
+def _check_parameters(risk: EmpiricalRisk) -> None:
+    """Raise `InputError` where they are not finite, whatever a measure would stumble over."""
+    for name, values in risk.layout.unflatten(risk.theta).items():
+        if not bool(values.isfinite().all()):
+            raise InputError(
+                f"parameters, {name}",
+                "numbers that are nan or infinite",
+                "finite ones",
+                "measure a checkpoint from before training diverged",
+            )
 
 
 def _family(name: str) -> Any:

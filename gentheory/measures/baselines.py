@@ -14,7 +14,6 @@ from torch import Generator
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.moments import check_size, eigenbases
-from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.evidence import Precision, Spectrum, evidence_of
 from gentheory.factors.diagonal import diagonals
@@ -59,15 +58,9 @@ def training_time(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     Cost: none.
     Source: Hardt et al. 2016 (arXiv 1509.01240), whose bound of the gap grows with it.
     """
-    if checkpoint.training_time is None:
-        raise InputError(
-            "baselines.training_time",
-            "a checkpoint without training time",
-            "one that knows it",
-            "hand in Checkpoint(risk, training_time=sum of learning rate / (1 - momentum))",
-        )
+    time = checkpoint.training_time_for("baselines.training_time")
     steps = {} if checkpoint.steps is None else {"steps": checkpoint.steps}
-    return Estimate(float(checkpoint.training_time), stats=steps)
+    return Estimate(time, stats=steps)
 
 
 def parameter_count(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:

@@ -40,7 +40,7 @@ def normalized(checkpoint: Checkpoint, *, share: float = 0.1, generator: Generat
     Source: Bartlett, Foster & Telgarsky 2017 (arXiv 1706.08498), without its norm of the inputs.
     """
     own = _distribution("margins.normalized", checkpoint, share)
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "margins.normalized")
     squares, errors = weights.spectral()
     product = math.exp(float(squares.log().sum()) / 2)
     rounding = abs(own.value) * float((errors / squares).sum()) / 2

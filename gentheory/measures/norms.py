@@ -11,16 +11,18 @@ then covers the draw of the examples behind γ too.
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.predictions import Quantile, positive_margin
+from gentheory.risk import EmpiricalRisk
 from gentheory.weights import Weights, folded
 
 __all__ = [
@@ -54,14 +56,8 @@ def distance(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     Cost: P operations.
     Source: Nagarajan & Kolter 2019 (arXiv 1901.01672).
     """
-    if checkpoint.initial is None:
-        raise InputError(
-            "norms.distance",
-            "no initial parameters",
-            "a checkpoint that holds them",
-            "hand in Checkpoint(risk, initial=gentheory.params.flatten(untrained_model))",
-        )
-    theta, initial = checkpoint.risk.theta.double(), checkpoint.initial.double()
+    initial = checkpoint.initial_for("norms.distance").double()
+    theta = checkpoint.risk.theta.double()
     return Estimate((theta - initial).norm().item(), stats={"initial_norm": initial.norm().item()})
 
 
@@ -77,7 +73,7 @@ def spectral(
     Cost: a singular value decomposition a matrix; tens of products a convolution.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 31, 32, 34, 35; Bartlett et al. 2017.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.spectral")
     squares, errors = weights.spectral()
     margin = positive_margin("norms.spectral", checkpoint.risk) if over_margin else None
     return _product(checkpoint, weights, squares, float((errors / squares).sum()), margin)
@@ -94,7 +90,8 @@ def frobenius(
     Cost: P operations.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 36 to 39.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.frobenius")
+    weights.check_nonzero()
     margin = positive_margin("norms.frobenius", checkpoint.risk) if over_margin else None
     return _product(checkpoint, weights, weights.frobenius, 0.0, margin)
 
@@ -108,7 +105,7 @@ def stable_rank(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     Cost: that of `norms.spectral`.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 33.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.stable_rank")
     squares, errors = weights.spectral()
     ranks = weights.frobenius / squares
     stats = {"layers": _names(weights), "ranks": ranks.tolist()}
@@ -132,7 +129,7 @@ def spectral_complexity(
     Cost: that of `norms.spectral`.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 29, 30; Neyshabur et al. 2018.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.spectral_complexity")
     squares, errors = weights.spectral()
     own = weights.frobenius if reference == "origin" else weights.frobenius_apart
     factor = float((own / squares).sum())
@@ -158,7 +155,7 @@ def frobenius_distance(checkpoint: Checkpoint, *, generator: Generator) -> Estim
     Cost: P operations.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 40; Nagarajan & Kolter 2019.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.frobenius_distance")
     squares = weights.frobenius_apart
     stats = {"layers": _names(weights), "squares": squares.tolist()}
     return _summed(checkpoint, weights, float(squares.sum()), 0.0, stats)
@@ -173,7 +170,7 @@ def spectral_distance(checkpoint: Checkpoint, *, generator: Generator) -> Estima
     Cost: that of `norms.spectral`.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 41.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.spectral_distance")
     squares, errors = weights.spectral_apart()
     stats = {"layers": _names(weights), "squares": squares.tolist()}
     return _summed(checkpoint, weights, float(squares.sum()), float(errors.sum()), stats)
@@ -185,7 +182,7 @@ def frobenius_sum(checkpoint: Checkpoint, *, generator: Generator) -> Estimate:
     Cost: P operations.
     Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 42.
     """
-    weights = Weights.of(checkpoint)
+    weights = Weights.of(checkpoint, "norms.frobenius_sum")
     squares = weights.frobenius
     stats = {"layers": _names(weights), "squares": squares.tolist()}
     return _summed(checkpoint, weights, float(squares.sum()), 0.0, stats)
@@ -211,11 +208,10 @@ def path(checkpoint: Checkpoint, *, over_margin: bool = False, generator: Genera
         raise InputError(
             "norms.path", f"inputs of {inputs.dtype}", "real numbers", "use norms.frobenius"
         )
-    module = _squared(found.checkpoint)
+    squared = _squared(risk)
     ones = torch.ones_like(inputs, dtype=torch.float64)
-    with torch.no_grad():
-        total = float(module(ones).sum())
-    curved = () if _affine(module, ones) else ("not linear in positive inputs: no sum over paths",)
+    total = squared(ones)
+    curved = () if _affine(squared, ones) else ("not linear in positive inputs: no sum over paths",)
     value = total if margin is None else total / margin.value**2
     stderr = 0.0 if margin is None else 2 * value * margin.stderr / margin.value
     reported = math.sqrt(max(value, 0) / checkpoint.num_training_examples)
@@ -223,21 +219,26 @@ def path(checkpoint: Checkpoint, *, over_margin: bool = False, generator: Genera
     return Estimate(value, stderr, warnings=(*found.warnings, *curved), stats=stats)
 
 
-def _squared(checkpoint: Checkpoint) -> nn.Module:
-    """The net in float64 with all parameters squared."""
-    module = copy.deepcopy(checkpoint.risk.module).double()
-    own = checkpoint.risk.layout.unflatten(checkpoint.risk.theta)
+def _squared(risk: EmpiricalRisk) -> Callable[[Tensor], float]:
+    """The sum of the outputs of the net in float64 with all parameters squared."""
+    module = copy.deepcopy(risk.module).double()
+    own = risk.layout.unflatten(risk.theta)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(own.get(name, parameter).double().square())
-    return module
+    squared = risk.of_module(module)
+
+    def total(inputs: Tensor) -> float:
+        with torch.no_grad():
+            return float(squared.outputs(squared.theta, inputs).sum())
+
+    return total
 
 
-def _affine(module: nn.Module, like: Tensor) -> bool:
+def _affine(total: Callable[[Tensor], float], like: Tensor) -> bool:
     """Whether the sum of the outputs is, along a ray of positive inputs that are not all equal."""
     ramp = torch.linspace(1, 2, like.numel(), dtype=like.dtype, device=like.device)
-    with torch.no_grad():
-        zero, one, two = (float(module(t * ramp.reshape(like.shape)).sum()) for t in (0, 1, 2))
+    zero, one, two = (total(t * ramp.reshape(like.shape)) for t in (0, 1, 2))
     rounding = torch.finfo(like.dtype).eps ** 0.5 * abs(two)
     return abs((two - one) - (one - zero)) <= rounding
 

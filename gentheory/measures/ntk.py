@@ -19,15 +19,14 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.linearized import MAX_MEMORY
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
+from gentheory.examples import outputs_of
 from gentheory.tangent import (
     KernelRegression,
     Linearization,
     Sample,
     Spectrum,
     centred,
-    initial_of,
     kernel_of,
-    outputs_of,
     targets_of,
 )
 from gentheory.tangent import alignment as alignment_of
@@ -201,7 +200,7 @@ def distance(
     Cost: twice `spectrum`, without the eigenvalues.
     Source: Fort et al. 2020 (arXiv 2010.15110).
     """
-    initial = initial_of(checkpoint, "ntk.distance")
+    initial = checkpoint.initial_for("ntk.distance")
     sample = Sample.of(checkpoint.risk, max_examples, generator)
     before = kernel_of(sample.at(initial), max_memory)
     after = kernel_of(sample.risk, max_memory)
@@ -248,7 +247,7 @@ def linearization_error(checkpoint: Checkpoint, *, generator: Generator) -> Esti
     Cost: two forward-mode passes over the data.
     Source: Lee et al. 2019 (arXiv 1902.06720); Chizat et al. 2019 (arXiv 1812.07956).
     """
-    found = Linearization.of(checkpoint.risk, initial_of(checkpoint, "ntk.linearization_error"))
+    found = Linearization.of(checkpoint.risk, checkpoint.initial_for("ntk.linearization_error"))
     if not 0 < found.change < math.inf:
         raise InputError(
             "ntk.linearization_error",
@@ -264,7 +263,7 @@ def linearization_error(checkpoint: Checkpoint, *, generator: Generator) -> Esti
     return Estimate(
         at_start,
         stats={
-            "of_outputs": math.sqrt(found.errors[0] / found.outputs),
+            "of_outputs": math.sqrt(found.errors[0] / found.outputs) if found.outputs else math.nan,
             "cosine": cosines[0],
             "at_end": at_end,
             "cosine_at_end": cosines[1],
@@ -298,7 +297,7 @@ def kernel_regression(
     if not ridge >= 0:
         raise InputError(f"{place}.ridge", str(ridge), "0 or more", "give such a number")
     sample = Sample.of(checkpoint.risk, max_examples, generator)
-    start = sample.at(initial_of(checkpoint, place)) if at == "initial" else sample.risk
+    start = sample.at(checkpoint.initial_for(place)) if at == "initial" else sample.risk
     kernel, targets = kernel_of(start, max_memory), targets_of(start)
     offset = outputs_of(start) if at == "initial" else torch.zeros_like(targets)
     absolute = ridge * float(kernel.diagonal().mean())
@@ -333,7 +332,7 @@ def _kernel(
     if at not in ("trained", "initial"):
         raise InputError(f"{place}.at", repr(at), "'trained' or 'initial'", "choose one")
     sample = Sample.of(checkpoint.risk, max_examples, generator)
-    risk = sample.risk if at == "trained" else sample.at(initial_of(checkpoint, place))
+    risk = sample.risk if at == "trained" else sample.at(checkpoint.initial_for(place))
     return sample, kernel_of(risk, max_memory)
 
 
@@ -368,7 +367,7 @@ def _last_stretch(checkpoint: Checkpoint) -> tuple[Float[Tensor, " P"], float, s
     if len(windows) > 1:
         return windows[-2].parameters.to(checkpoint.risk.theta), float(windows[-1].time), "window"
     if checkpoint.training_time:
-        initial = initial_of(checkpoint, "ntk.velocity")
+        initial = checkpoint.initial_for("ntk.velocity")
         return initial, checkpoint.training_time, "initialization"
     raise InputError(
         "ntk.velocity",

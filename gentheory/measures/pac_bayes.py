@@ -8,7 +8,6 @@ examples.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -18,15 +17,14 @@ from torch import Generator, Tensor
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.noise_scale import NoiseScale, Widths, noise_scale
-from gentheory.predictions import accuracies_at, check_classes
+from gentheory.noise_scale import NoiseScale, Widths, accuracy_to_lose, bracket, noise_scale
+from gentheory.predictions import accuracies_at
 from gentheory.risk import EmpiricalRisk
 from gentheory.weights import Folded, folded
 
 __all__ = ["bound", "inverse_variance", "sigma", "worst_case"]
 
 _EPSILON = 1e-3
-_DOUBLINGS = 20
 
 
 def sigma(
@@ -142,9 +140,7 @@ def worst_case(
     """
     place, found = "pac_bayes.worst_case", folded(checkpoint)
     risk = found.checkpoint.risk
-    check_classes(place, risk)
-    accuracy = float(accuracies_at(risk, risk.theta[None]))
-    _check_accuracy(place, accuracy, drop)
+    accuracy = accuracy_to_lose(place, risk, drop)
     size = risk.theta.abs()
 
     def reaches(alpha: float) -> bool:
@@ -152,7 +148,7 @@ def worst_case(
         worst = _ascent(risk, radius, num_steps, accuracy - drop)
         return accuracy - worst >= drop
 
-    low, high = _radius(place, reaches, _start(risk, magnitude_aware), rtol, drop)
+    low, high = bracket(place, reaches, _start(risk, magnitude_aware), 1 + rtol, drop)
     alpha = math.sqrt(low * high)
     value = alpha**-2
     stats = {
@@ -209,17 +205,10 @@ def _search_stats(scale: NoiseScale, num_draws: int) -> dict[str, Any]:
 
 
 def _way(checkpoint: Checkpoint, reference: str) -> Float[Tensor, " P"]:
-    theta, initial = checkpoint.risk.theta.double(), checkpoint.initial
+    theta = checkpoint.risk.theta.double()
     if reference == "origin":
         return theta
-    if initial is None:
-        raise InputError(
-            "pac_bayes.bound",
-            "no initial parameters",
-            "a checkpoint that holds them",
-            'use reference="origin"',
-        )
-    return theta - initial.double()
+    return theta - checkpoint.initial_for("pac_bayes.bound").double()
 
 
 def _divergence(way: Float[Tensor, " P"], at: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -230,13 +219,6 @@ def _magnitude_divergence(way: Float[Tensor, " P"], at: Float[Tensor, ""]) -> Fl
     squares, variance = way.square(), at.square()
     above = _EPSILON**2 + (variance + 1) * squares.mean()
     return (above / (_EPSILON**2 + variance * squares)).log().sum() / 4
-
-
-def _check_accuracy(place: str, accuracy: float, drop: float) -> None:
-    if accuracy <= drop:
-        raise InputError(
-            place, f"an accuracy of {accuracy:.3g}", f"more than {drop}", "lower `drop`"
-        )
 
 
 def _ascent(
@@ -270,28 +252,3 @@ def _gradient_and_accuracy(
         total += gradient
         correct += int((outputs.argmax(1) == y).sum())
     return total.to(theta), correct / risk.num_examples
-
-
-def _radius(
-    place: str, reaches: Callable[[float], bool], start: float, rtol: float, drop: float
-) -> tuple[float, float]:
-    """A bracket of the smallest radius, of ratio at most 1 + rtol."""
-    high = start
-    inside = reaches(start)
-    for _ in range(_DOUBLINGS):
-        step = high / 2 if inside else high * 2
-        if reaches(step) != inside:
-            low, high = (step, high) if inside else (high, step)
-            break
-        high = step
-    else:
-        raise InputError(
-            place,
-            f"an accuracy that drops by {drop} {'below' if inside else 'nowhere up to'} {high:.3g}",
-            "a radius at which it does",
-            "train the net, or change `drop`",
-        )
-    while high / low > 1 + rtol:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return low, high

@@ -31,6 +31,7 @@ from gentheory.curvature.blocks import rescaled_block, vanishes
 from gentheory.curvature.residual import residual_curvature
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
+from gentheory.examples import outputs_of
 from gentheory.factors.forward import pushed
 from gentheory.factors.ghost import jacobian_norms
 from gentheory.factors.neurons import neuron_trace
@@ -154,7 +155,7 @@ def m_sharpness(
     risk = checkpoint.risk
     size = min(group_size, risk.num_examples)
     alone = size in (1, risk.num_examples)  # every partition is the same
-    inputs, targets = (torch.cat(parts) for parts in zip(*risk.batches(), strict=True))
+    inputs, targets = risk.joined()
     means: list[float] = []
     for _ in range(1 if alone else num_partitions):
         order = torch.randperm(len(inputs), generator=generator, device=generator.device)
@@ -359,7 +360,7 @@ def _moved(
     risk: EmpiricalRisk, sigma: float, num_draws: int, generator: Generator
 ) -> Float[Tensor, " K"]:
     """Mean |f(θ + δ) − f(θ)|² of each draw, over ±δ."""
-    unmoved = torch.cat([f[0] for _, f, _ in outputs_at(risk, risk.theta[None])]).double()
+    unmoved = outputs_of(risk)
     sums: list[Tensor] = []
     for block in pairs(risk, sigma, num_draws, generator):
         total = torch.zeros(2 * len(block), dtype=torch.float64, device=risk.device)

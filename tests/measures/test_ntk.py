@@ -261,11 +261,11 @@ def population() -> Checkpoint:
 
 
 def test_the_error_of_a_subset_is_calibrated(population: Checkpoint):
-    drawn = [measured(population, "alignment", seed, max_examples=120) for seed in range(200)]
+    drawn = [measured(population, "alignment", seed, max_examples=80) for seed in range(200)]
     values, errors = (np.array([getattr(e, f) for e in drawn]) for f in ("value", "stderr"))
     scores = (values - values.mean()) / errors
     assert stats.kstest(scores, "norm").pvalue > 0.01
-    assert all(e.stats["num_examples"] == 120 for e in drawn)
+    assert all(e.stats["num_examples"] == 80 for e in drawn)
     whole = measured(population, "alignment")
     assert whole.stderr == 0
     assert abs(values.mean() - whole.value) < errors.mean()
@@ -286,9 +286,9 @@ def test_the_jackknife_of_a_subset_is_calibrated(population: Checkpoint, name: s
     after, before = kernel_of(risk, 2**30), kernel_of(start, 2**30)
     found: list[tuple[float, float]] = []
     for seed in range(200):
-        chosen = torch.randperm(400, generator=generator("chosen", seed))[:120]
+        chosen = torch.randperm(400, generator=generator("chosen", seed))[:80]
         one, other = after[chosen][:, chosen], before[chosen][:, chosen]
-        sample = Sample(risk, 400, torch.randperm(120, generator=generator("order", seed)))
+        sample = Sample(risk, 400, torch.randperm(80, generator=generator("order", seed)))
         error = sample.stderr(lambda i, a=one, b=other: statistic(a[i][:, i], b[i][:, i]))
         found.append((statistic(one, other), error))
     values, errors = np.array(found).T

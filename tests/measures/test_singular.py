@@ -62,7 +62,7 @@ def mean_energy(log_evidence: Callable[[float], float], nbeta: float) -> float:
 
 def crossing(powers: tuple[int, int], localization: float) -> Callable[[float], float]:
     """log Z of w₁^2k w₂^2l with the normal prior, by quadrature in the logarithms."""
-    u = np.linspace(-25, 3, 3000)
+    u = np.linspace(-25, 3, 1500)
     prior = u - localization / 2 * np.exp(2 * u)
     exponent = 2 * (powers[0] * u[:, None] + powers[1] * u[None, :])
 
@@ -87,9 +87,9 @@ def test_trap_35_normal_crossings(powers: tuple[int, int], known: float, multipl
         without_noise(Product(*powers), 1),
         nbeta=100.0,
         step_size=0.005,
-        num_chains=500,
-        num_steps=800,
-        burn_in=800,
+        num_chains=1000,
+        num_steps=400,
+        burn_in=400,
     )
     assert abs(found.value - exact) < 3 * found.stderr
     assert found.stderr < 0.02 * known
@@ -121,7 +121,7 @@ def test_trap_35_reduced_rank_regression(sizes: tuple[int, int, int, int], known
     b = torch.linalg.qr(torch.randn(outputs, outputs, generator=stream)).Q[:, :hidden] * 1.5
     kept = (torch.arange(hidden) < rank).float()
     checkpoint = without_noise(ReducedRank(a * kept[:, None], b * kept), inputs)
-    found = coefficient(checkpoint, nbeta=3000.0, num_chains=200, num_steps=600, burn_in=600)
+    found = coefficient(checkpoint, nbeta=3000.0, num_chains=400, num_steps=300, burn_in=400)
     assert not found.warnings
     assert abs(found.value - known) < 3 * found.stderr + 0.01 * known
     assert found.value < 0.9 * checkpoint.risk.num_params / 2
