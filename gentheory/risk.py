@@ -127,13 +127,6 @@ class EmpiricalRisk:
         part._batches = ChosenBatches(self._batches, chosen, self._batch_size)
         return part
 
-    def at(self, theta: Float[Tensor, " P"]) -> "EmpiricalRisk":
-        """This risk at other parameters. Shares model and data with this one."""
-        other = copy.copy(self)
-        other.theta = theta.detach().to(self.theta, copy=True)
-        other._results = {}
-        return other
-
     def on(self, inputs: Tensor, targets: Tensor) -> "EmpiricalRisk":
         """This risk on examples like its own, held in memory. Shares the model with this one."""
         part = self._without_data()
