@@ -31,7 +31,7 @@ from gentheory.estimate import Estimate
 from gentheory.factors.diagonal import diagonals, own_diagonals
 from gentheory.factors.kronecker import eigenbasis
 from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
-from gentheory.factors.traces import traces
+from gentheory.factors.traces import own_traces
 from gentheory.left_out import (
     MAX_SIZE,
     sample_space,
@@ -215,7 +215,7 @@ def trace_ratio(
     """
     risk = checkpoint.risk
     wanted = "ggn" if curvature == "hessian" else curvature
-    found = traces(risk, middle_of(risk, wanted, generator))
+    found = own_traces(risk, wanted, generator)
     trace_h, trace_c = torch.stack(list(found.values())).sum(0).tolist()
     trace_h += risk.weight_decay * risk.num_params
     error = torch.nan if curvature == "sampled_fisher" else 0.0
