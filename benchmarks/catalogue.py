@@ -1,12 +1,15 @@
 """All comparisons, in the order of the table."""
 
 from benchmarks import (
+    battery,
     density,
     eigenpairs,
     ggn_diagonal,
     gradient_norms,
     kernel,
     kronecker,
+    learning_coefficient,
+    noise_scale,
     products,
     tic,
     trace,
@@ -23,4 +26,7 @@ COMPARISONS: list[Comparison] = [
     *kronecker.COMPARISONS,
     *kernel.COMPARISONS,
     *tic.COMPARISONS,
+    *learning_coefficient.COMPARISONS,
+    *noise_scale.COMPARISONS,
+    *battery.COMPARISONS,
 ]

@@ -15,7 +15,7 @@ import gentheory as gt
 from gentheory.data import load
 from gentheory.data.files import VARIABLE
 
-_EXAMPLES = {"mlp": 2000, "cnn": 2000, "resnet": 64, "transformer": 500}
+_EXAMPLES = {"mlp": 2000, "small": 2000, "cnn": 2000, "resnet": 64, "transformer": 500}
 NETS = tuple(_EXAMPLES)
 
 
@@ -91,6 +91,7 @@ def build(net: str) -> nn.Module:
     """Untrained, from a fixed seed."""
     builders: dict[str, Callable[[], nn.Module]] = {
         "mlp": mlp,
+        "small": small,
         "cnn": cnn,
         "resnet": ResNet,
         "transformer": Transformer,
@@ -115,6 +116,12 @@ def mlp() -> nn.Sequential:
     """784-256-256-10."""
     hidden = [nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10))
+
+
+def small() -> nn.Sequential:
+    """784-60-40-10, P = 49,950."""
+    hidden = [nn.Linear(784, 60), nn.ReLU(), nn.Linear(60, 40), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(40, 10))
 
 
 def cnn() -> nn.Sequential:

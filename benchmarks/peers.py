@@ -13,9 +13,18 @@ PACKAGES = {
     "nngeometry": "nngeometry",
     "BackPACK": "backpack-for-pytorch",
     "PyHessian": "PyHessian",
+    "devinterp": "devinterp",
     "SciPy": "scipy",
 }
-_MODULES = ("curvlinops", "hessian_eigenthings", "nngeometry", "backpack", "pyhessian", "scipy")
+_MODULES = (
+    "curvlinops",
+    "hessian_eigenthings",
+    "nngeometry",
+    "backpack",
+    "pyhessian",
+    "devinterp.optim",
+    "scipy",
+)
 
 
 def _eig(matrix: Tensor, eigenvectors: bool = False) -> tuple[Tensor, Tensor]:

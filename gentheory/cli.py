@@ -133,7 +133,7 @@ def measure(
         str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
     ] = None,
     names: Annotated[
-        list[str], typer.Option("--measure", "-m", help="A measure or a family; repeat.")
+        list[str], typer.Option("--measure", "-m", help="A measure, a family, or cheap; repeat.")
     ] = [],  # noqa: B006
     model: Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its state dict.")] = None,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,9 @@ from gentheory.predictions import accuracies_at, check_classes
 from gentheory.risk import EmpiricalRisk
 
 _NUMBERS = 2**22
-"""Numbers in the draws at hand at once."""
+"""Numbers in the perturbed parameters at hand at once."""
+_KEPT = 2**24
+"""Numbers in the draws that are kept from one scale to the next; more are drawn anew."""
 _DOUBLINGS = 20
 _RATIO = 1.2
 
@@ -91,8 +94,15 @@ def noise_scale(
     accuracy = accuracy_to_lose(place, risk, drop)
     seeds: list[int] = torch.randint(2**62, (num_draws,), generator=generator).tolist()
 
+    def draw(index: int) -> Float[Tensor, " P"]:
+        """From a seed of its own: the same in chunks of any size."""
+        return _noise(risk, seeds[index])
+
+    if num_draws * risk.num_params <= _KEPT:
+        draw = cache(draw)
+
     def drop_at(scale: float, count: int) -> Estimate:
-        drops = accuracy - _noisy_accuracies(risk, widths(scale), seeds[:count])
+        drops = accuracy - _noisy_accuracies(risk, widths(scale), draw, count)
         return Estimate.from_samples(drops)
 
     few = min(num_draws, max(8, num_draws // 8))
@@ -110,13 +120,15 @@ def noise_scale(
 
 
 def _noisy_accuracies(
-    risk: EmpiricalRisk, width: Float[Tensor, " P"], seeds: list[int]
+    risk: EmpiricalRisk,
+    width: Float[Tensor, " P"],
+    draw: Callable[[int], Float[Tensor, " P"]],
+    count: int,
 ) -> Float[Tensor, " K"]:
-    """Each draw comes from a seed of its own: it is the same in chunks of any size."""
     size = max(1, _NUMBERS // risk.num_params)
     parts: list[Tensor] = []
-    for first in range(0, len(seeds), size):
-        noise = torch.stack([_noise(risk, seed) for seed in seeds[first : first + size]])
+    for first in range(0, count, size):
+        noise = torch.stack([draw(k) for k in range(first, min(first + size, count))])
         parts.append(accuracies_at(risk, noise.mul_(width).add_(risk.theta)))
     return torch.cat(parts)
 

@@ -258,7 +258,7 @@ def _excess(
         inputs, targets = risk.once("all data", risk.joined)
         excess, gradient = _sums(risk, theta, inputs[rows], targets[rows], shared=False)
         before = _losses_before(risk)[rows].sum(1)
-        return (excess - before) / rows.shape[1], gradient / rows.shape[1]
+        return (excess - before) / rows.shape[1], gradient.div_(rows.shape[1])
     total = torch.zeros_like(theta, dtype=torch.float64)
     value = -_losses_before(risk).sum().expand(len(theta))
     for inputs, targets in _chunks(risk, len(theta)):

@@ -255,7 +255,13 @@ def problem(net: str, examples: int) -> Problem:
 
 def test_nets_have_the_sizes_they_are_said_to_have() -> None:
     sizes = {net: problem(net, 1).num_params for net in NETS}
-    assert sizes == {"mlp": 269_322, "cnn": 48_958, "resnet": 271_994, "transformer": 104_842}
+    assert sizes == {
+        "mlp": 269_322,
+        "small": 49_950,
+        "cnn": 48_958,
+        "resnet": 271_994,
+        "transformer": 104_842,
+    }
 
 
 def test_nets_and_images_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gentheory.measures import names
+from gentheory.measures import CHEAP, expanded, families, names
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -32,6 +32,15 @@ def test_the_lines_of_python_measure_a_model_of_ones_own(capsys):
 def test_the_table_names_every_measure():
     table = README[README.index("| measure | what |") : README.index("`gentheory measures` lists")]
     assert sorted(re.findall(r"`(\w+\.\w+)`", table)) == names()
+
+
+def test_the_cheap_battery_is_what_it_is_said_to_be():
+    start = README.index("`-m cheap`")
+    said = re.findall(r"`([a-z_.]+)`", README[start : README.index("Conventions that differ")])
+    assert set(said) <= {*families(), *names()}
+    assert set(expanded(said)) == set(CHEAP)
+    assert expanded("cheap") == list(CHEAP)
+    assert set(CHEAP) < set(names())
 
 
 def test_the_first_lines_are_the_two_commands():

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.factors.capture import Capture, Factor
 from gentheory.factors.passes import moment_captures, residual_captures
-from gentheory.middles import Middle
+from gentheory.middles import Curvature, Middle, middle_of
 from gentheory.modes import Modes
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
@@ -48,6 +48,16 @@ def diagonals(
         parts = {name: _moments(factor, signs) for name, factor in turned.items()}
         totals += placed(risk.layout, parts, rest_moments(captured, signs))
     return Diagonals(*(totals / risk.num_examples))
+
+
+def own_diagonals(risk: EmpiricalRisk, curvature: Curvature, generator: Generator) -> Diagonals:
+    """`diagonals` of this curvature, not turned; computed once a risk, unless it is sampled."""
+
+    def compute() -> Diagonals:
+        return diagonals(risk, middle_of(risk, curvature, generator))
+
+    sampled = curvature == "sampled_fisher"
+    return compute() if sampled else risk.once(("diagonals", curvature), compute)
 
 
 def gradient_moments(risk: EmpiricalRisk) -> Float[Tensor, "2 P"]:

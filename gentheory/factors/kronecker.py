@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.factors.capture import Factor
 from gentheory.factors.diagonal import placed, rest_moments
 from gentheory.factors.passes import moment_captures
-from gentheory.middles import Middle
+from gentheory.middles import Curvature, Middle, middle_of
 from gentheory.modes import Modes
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
@@ -57,6 +57,16 @@ def kronecker(risk: EmpiricalRisk, middle: Middle) -> Kronecker:
         placed(risk.layout, means, rest[2:] / count)[0],
         rest[:2] / count,
     )
+
+
+def eigenbasis(risk: EmpiricalRisk, curvature: Curvature, generator: Generator) -> "Eigenbasis":
+    """That of the factors of this curvature; computed once a risk, unless it is sampled."""
+
+    def compute() -> Eigenbasis:
+        return Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+
+    sampled = curvature == "sampled_fisher"
+    return compute() if sampled else risk.once(("eigenbasis", curvature), compute)
 
 
 def _accumulate(sums: dict[str, list[Tensor]], name: str, parts: tuple[Tensor, ...]) -> None:

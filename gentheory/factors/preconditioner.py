@@ -6,9 +6,8 @@ from typing import Literal, TypeAlias
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.factors.kronecker import eigenbasis
 from gentheory.linalg import LinearOperator, nystrom
-from gentheory.middles import middle_of
 from gentheory.risk import EmpiricalRisk
 
 Preconditioner: TypeAlias = Literal["kfac", "nystrom", "none"]
@@ -30,5 +29,5 @@ def preconditioner_of(
     if kind == "nystrom":
         sketch = nystrom(operator, min(_SKETCH, risk.num_params), generator=generator)
         return lambda v: sketch.inverse(v, ridge)
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, "ggn", generator)))
+    basis = eigenbasis(risk, "ggn", generator)
     return lambda v: basis.inverse(v, ridge + risk.weight_decay)

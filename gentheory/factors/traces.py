@@ -4,19 +4,31 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gentheory.factors.capture import Capture
 from gentheory.factors.ghost import factor_gram
 from gentheory.factors.passes import output_captures
-from gentheory.middles import Middle
+from gentheory.middles import Curvature, Middle, middle_of
 from gentheory.risk import EmpiricalRisk
 
 
 def ggn_traces(risk: EmpiricalRisk) -> dict[str, Float[Tensor, ""]]:
     """Trace of the GGN's diagonal block of each parameter in float64, weight decay left out."""
-    found = traces(risk, lambda outputs, batch: risk.loss.hessian(outputs, batch[1]))
+    found = own_traces(risk, "ggn", Generator())
     return {name: pair[0] for name, pair in found.items()}
+
+
+def own_traces(
+    risk: EmpiricalRisk, curvature: Curvature, generator: Generator
+) -> dict[str, Float[Tensor, " 2"]]:
+    """`traces` of this curvature; computed once a risk, unless it is sampled."""
+
+    def compute() -> dict[str, Float[Tensor, " 2"]]:
+        return traces(risk, middle_of(risk, curvature, generator))
+
+    sampled = curvature == "sampled_fisher"
+    return compute() if sampled else risk.once(("traces", curvature), compute)
 
 
 def traces(risk: EmpiricalRisk, middle: Middle) -> dict[str, Float[Tensor, " 2"]]:

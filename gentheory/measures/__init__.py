@@ -1,9 +1,9 @@
 """Measures: one file a family, each measure a function `f(checkpoint, *, options, generator)`.
 
 `measure` finds them by name: "tic.diagonal" is `diagonal` in `gentheory/measures/tic.py`, and a
-bare family name means the function of that name, or, where there is none, all its measures. A
-family's `__all__` lists them. What follows a colon tells variants apart: "tic.exact:strong" is
-`tic.exact` with options of its own.
+bare family name means the function of that name, or, where there is none, all its measures, and
+"cheap" those of `CHEAP`. A family's `__all__` lists them. What follows a colon tells variants
+apart: "tic.exact:strong" is `tic.exact` with options of its own.
 """
 
 import importlib
@@ -31,6 +31,21 @@ Measure = Callable[..., Estimate]
 Options = Mapping[str, Mapping[str, Any]]
 
 _GIVEN = ("checkpoint", "generator")
+
+CHEAP = (
+    *(f"baselines.{name}" for name in ("training_loss", "parameter_count", "aic", "bic")),
+    *("baselines.laplace", "baselines.laplace_diagonal"),
+    *(f"margins.{name}" for name in ("output", "normalized", "inverse_square")),
+    *(f"noise.{name}" for name in ("scale", "variance", "gsnr", "coherence", "stiffness")),
+    *("norms.parameters", "norms.distance", "norms.spectral", "norms.frobenius"),
+    *("norms.stable_rank", "norms.spectral_complexity", "norms.frobenius_sum"),
+    *("norms.frobenius_distance", "norms.spectral_distance", "norms.path"),
+    *("ntk.linearization_error", "pac_bayes.sigma"),
+    *(f"sharpness.{name}" for name in ("sam", "adaptive", "average", "m_sharpness", "fisher_rao")),
+    "spectra.trace",
+    *(f"tic.{name}" for name in ("trace_ratio", "diagonal", "kfac", "ekfac")),
+)
+"""What "cheap" stands for: passes over the data, at most some hundred in all; no P², no N²."""
 
 
 class Results(Mapping[str, Estimate]):
@@ -96,9 +111,12 @@ def families() -> list[str]:
 
 
 def expanded(asked: Iterable[str]) -> list[str]:
-    """The names, none twice, with a family's measures in place of its bare name."""
+    """The names, none twice, with the measures that "cheap" or a bare family stands for."""
     found: list[str] = []
     for name in [asked] if isinstance(asked, str) else asked:
+        if name == "cheap":
+            found += CHEAP
+            continue
         own = _family(name).__all__ if name in families() else [name]
         found += [name] if name in own else [f"{name}.{one}" for one in own]
     return list(dict.fromkeys(found))

@@ -16,9 +16,9 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.estimate import Estimate
 from gentheory.evidence import Precision, Spectrum, evidence_of
-from gentheory.factors.diagonal import diagonals
-from gentheory.factors.kronecker import Eigenbasis, kronecker
-from gentheory.middles import Curvature, middle_of
+from gentheory.factors.diagonal import own_diagonals
+from gentheory.factors.kronecker import eigenbasis
+from gentheory.middles import Curvature
 from gentheory.predicted import Damping, predicted_gap, sizes
 
 __all__ = [
@@ -139,7 +139,7 @@ def laplace(
     Source: MacKay 1992 (doi 10.1162/neco.1992.4.3.415); Immer et al. 2021 (arXiv 2104.04975).
     """
     risk = checkpoint.risk
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, "ggn", generator)))
+    basis = eigenbasis(risk, "ggn", generator)
     spectrum = Spectrum(
         basis.curvature,
         basis.coordinates(basis.gradient),
@@ -160,7 +160,7 @@ def laplace_diagonal(
     Source: MacKay 1992 (doi 10.1162/neco.1992.4.3.448).
     """
     risk = checkpoint.risk
-    found = diagonals(risk, middle_of(risk, "ggn", generator))
+    found = own_diagonals(risk, "ggn", generator)
     count = checkpoint.num_training_examples
     spectrum = Spectrum(found.curvature, found.gradient, risk.theta.double(), count)
     return evidence_of(checkpoint, spectrum, prior_precision)

@@ -175,7 +175,7 @@ def _scale(
         place,
         risk,
         _widths(risk, magnitude_aware),
-        start=_start(risk, magnitude_aware),
+        start=10 * _start(risk, magnitude_aware),
         drop=drop,
         num_draws=num_draws,
         generator=generator,
@@ -190,7 +190,7 @@ def _widths(risk: EmpiricalRisk, magnitude_aware: bool) -> Widths:
 
 
 def _start(risk: EmpiricalRisk, magnitude_aware: bool) -> float:
-    """A tenth of the parameters' size: where a search begins."""
+    """A tenth of the parameters' size: where the search for a worst perturbation begins."""
     size = 1.0 if magnitude_aware else float(risk.theta.double().square().mean().sqrt())
     return 0.1 * (size or 1.0)
 

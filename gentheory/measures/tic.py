@@ -28,10 +28,10 @@ from gentheory.curvature import gradient_draws, hessian, operator_of
 from gentheory.curvature.moments import check_size, eigenbases
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.factors.diagonal import diagonals
-from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.factors.diagonal import diagonals, own_diagonals
+from gentheory.factors.kronecker import eigenbasis
 from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
-from gentheory.factors.traces import traces
+from gentheory.factors.traces import own_traces
 from gentheory.left_out import (
     MAX_SIZE,
     sample_space,
@@ -139,7 +139,7 @@ def kfac(
     Source: Martens & Grosse 2015 (arXiv 1503.05671) for H; the same factors for C.
     """
     risk = checkpoint.risk
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+    basis = eigenbasis(risk, curvature, generator)
     modes = basis.modes(risk, centred=centred)
     return predicted_gap(checkpoint, modes, curvature, damping, absolute_damping, truncated)
 
@@ -163,7 +163,7 @@ def ekfac(
     """
     risk = checkpoint.risk
     state = generator.get_state()
-    basis = Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+    basis = eigenbasis(risk, curvature, generator)
     generator.set_state(state)  # the same targets
     found = diagonals(risk, middle_of(risk, curvature, generator), rotation=basis.rotation)
     modes = found.modes(risk, basis.coordinates(risk.theta.double()), centred=centred)
@@ -188,8 +188,7 @@ def diagonal(
     Source: TIC close to the NTK regime (arXiv 2602.23219).
     """
     risk = checkpoint.risk
-    middle = middle_of(risk, "ggn" if curvature == "hessian" else curvature, generator)
-    found = diagonals(risk, middle)
+    found = own_diagonals(risk, "ggn" if curvature == "hessian" else curvature, generator)
     if curvature == "hessian":
         own = hessian(risk).diagonal().double() - risk.weight_decay
         found = replace(found, curvature=own)
@@ -216,7 +215,7 @@ def trace_ratio(
     """
     risk = checkpoint.risk
     wanted = "ggn" if curvature == "hessian" else curvature
-    found = traces(risk, middle_of(risk, wanted, generator))
+    found = own_traces(risk, wanted, generator)
     trace_h, trace_c = torch.stack(list(found.values())).sum(0).tolist()
     trace_h += risk.weight_decay * risk.num_params
     error = torch.nan if curvature == "sampled_fisher" else 0.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import gentheory as gt
 from gentheory.factors.kronecker import Eigenbasis, Kronecker, kronecker
-from gentheory.middles import middle_of
+from gentheory.middles import Middle, middle_of
 from gentheory.seeds import generator
 
 
@@ -168,3 +168,20 @@ def test_trap_9_the_hessian_has_no_factors():
     message = "curvature: found 'hessian', expected 'ggn', 'fisher' or 'sampled_fisher'"
     with pytest.raises(gt.InputError, match=message):
         factors_of(CASES["mlp"].risk(), "hessian")
+
+
+def test_measures_share_the_factors_unless_they_are_sampled(monkeypatch: pytest.MonkeyPatch):
+    calls: list[gt.EmpiricalRisk] = []
+
+    def counted(risk: gt.EmpiricalRisk, middle: Middle) -> Kronecker:
+        calls.append(risk)
+        return kronecker(risk, middle)
+
+    monkeypatch.setattr("gentheory.factors.kronecker.kronecker", counted)
+    risk = CASES["conv"].risk()
+    gt.measure(risk, ["tic.kfac", "tic.ekfac", "baselines.laplace"])
+    assert len(calls) == 1
+    sampled = {"tic.kfac": {"curvature": "sampled_fisher"}}
+    for seed in range(2):
+        gt.measure(risk, "tic.kfac", seed=seed, options=sampled)
+    assert len(calls) == 3
