@@ -1,4 +1,4 @@
-"""How well a score tells two kinds of rows apart: the area under its ROC curve, and where to cut it.
+"""How well a score tells two kinds of rows apart, and where to cut it: the ROC curve.
 
 Rows with `positive` are those to be found by a large score. Scores have shape [N] and are finite.
 """

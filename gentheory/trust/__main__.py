@@ -16,12 +16,11 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a study, as `gentheory r
 def main(
     study: Folder,
     check: Folder,
-    out: Annotated[Path, typer.Option(help="File; the package's own unless given.")] = (
-        Path(__file__).with_name(SHIPPED)
-    ),
+    out: Annotated[Path | None, typer.Option(help="File; the package's own unless given.")] = None,
 ) -> None:
     """Fit the thresholds of `gentheory diagnose` on one study, check them on another."""
     found = fit(*(read_tables(Store.open(folder)) for folder in (study, check)))
+    out = Path(__file__).with_name(SHIPPED) if out is None else out
     with full_disk(out):
         out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for indicator in found.indicators:
@@ -32,7 +31,8 @@ def main(
         )
     for rule in found.rules:
         typer.echo(
-            f"{len(rule.indicators)} indicators: {rule.verdicts[0]} above {rule.threshold}, else {rule.verdicts[1]}; "
+            f"{len(rule.indicators)} indicators: {rule.verdicts[0]} above {rule.threshold}, "
+            f"else {rule.verdicts[1]}; "
             f"right {rule.fit.right}, on the check {rule.check.right}"
         )
 

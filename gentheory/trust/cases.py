@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +102,9 @@ def _values(tables: Tables, frame: pd.DataFrame, main: str) -> dict[str, Column]
     }
 
 
-def known(cases: Cases, column: Column) -> tuple[Column, NDArray[np.bool_], NDArray[np.intp] | None]:
+def known(
+    cases: Cases, column: Column
+) -> tuple[Column, NDArray[np.bool_], NDArray[np.intp] | None]:
     """The entries of the column that are known, with `within` and `point` beside them."""
     kept = np.isfinite(column)
     return column[kept], cases.within[kept], None if cases.point is None else cases.point[kept]

@@ -9,6 +9,7 @@ from typing import Any
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.measures import Results, measure
+from gentheory.report.measured import Frame
 from gentheory.risk import EmpiricalRisk
 from gentheory.trust.fitting import passes, share_passed
 from gentheory.trust.indicators import INDICATORS, OPTIONS, names_of
@@ -20,8 +21,6 @@ class Answer:
     """One indicator of the net."""
 
     name: str
-    says: str
-    """What speaks for TIC, in words."""
     value: float
     threshold: float
     high: bool
@@ -58,6 +57,19 @@ class Diagnosis:
             *self._reservations(),
         ]
 
+    def frame(self) -> Frame:
+        """The same as a table of words: what stands above the numbers on a page or a screen."""
+        return Frame(
+            "gentheory diagnose",
+            f"TIC: {self.verdict}",
+            self.sentences,
+            ("indicator", "value", "for TIC", "passed", "AUROC", "on the check", "note"),
+            [
+                _row(answer, judged)
+                for answer, judged in zip(self.answers, self.thresholds.indicators, strict=True)
+            ],
+        )
+
     def to_json(self) -> str:
         """Strict JSON: verdict, indicators, rule with its worth, sources and all estimates."""
         answers = [dataclasses.asdict(answer) for answer in self.answers]
@@ -70,7 +82,7 @@ class Diagnosis:
             "share_passed": _number(self.share),
             "indicators": answers,
             "rule": self.rule.model_dump(),
-            "thresholds": self.thresholds.model_dump(include={"factor", "loss", "fit", "check"}),
+            "thresholds": self.thresholds.model_dump(exclude={"rules"}),
             "measures": json.loads(self.results.to_json()),
         }
         return json.dumps(found, ensure_ascii=False, allow_nan=False)
@@ -163,14 +175,12 @@ def _rule_for(thresholds: Thresholds, values: dict[str, float]) -> tuple[Rule, l
 
 
 def _answer(judged: Judged, value: float, note: str, counts: bool) -> Answer:
-    says = next(indicator.says for indicator in INDICATORS if indicator.name == judged.name)
     known = math.isfinite(value)
     if known and not counts:
         auroc = judged.fit.auroc
         note = "of no rule here" if judged.informative else f"does not tell: AUROC {auroc}"
     return Answer(
         judged.name,
-        says,
         value,
         judged.threshold.number,
         judged.high,
@@ -178,6 +188,19 @@ def _answer(judged: Judged, value: float, note: str, counts: bool) -> Answer:
         counts,
         note,
     )
+
+
+def _row(answer: Answer, judged: Judged) -> list[str]:
+    passed = {None: "unknown", True: "yes", False: "no"}[answer.passed]
+    return [
+        answer.name,
+        f"{answer.value:.3g}" if math.isfinite(answer.value) else "",
+        f"{'>' if answer.high else '<'} {answer.threshold:.3g}",
+        passed if answer.counts or answer.passed is None else f"({passed})",
+        f"{judged.fit.auroc.number:.2f}",
+        f"{judged.check.auroc.number:.2f}",
+        answer.note,
+    ]
 
 
 def _worth(thresholds: Thresholds, rule: Rule, share: float) -> list[str]:

@@ -39,8 +39,6 @@ class Indicator:
     """One number of a net, and on which side of its threshold TIC is to be trusted."""
 
     name: str
-    says: str
-    """What speaks for TIC, in words."""
     measure: str
     """Whose estimate it is read off; `TIC` for the rung's own."""
     read: Callable[[Estimate, Estimate], float]
@@ -94,45 +92,32 @@ def _apart(tic: Estimate, own: Estimate) -> float:
     return abs(math.log(own.value / tic.value))
 
 
+_START = frozenset({INITIALIZATION})
+
 INDICATORS = (
-    Indicator("P / n", "few parameters an example", TIC, _per_example),
-    Indicator("kernel distance", "the kernel of initialization", "ntk.distance", _own, frozenset({INITIALIZATION})),
+    Indicator("P / n", TIC, _per_example),
+    Indicator("kernel distance", "ntk.distance", _own, _START),
+    Indicator("linearization error", "ntk.linearization_error", _own, _START),
+    Indicator("Newton decrement / TIC", TIC, _decrement),
+    Indicator("gradient norm", TIC, _gradient, of_loss=True),
+    Indicator("slope in log damping / TIC", TIC, _slope),
+    # Where the residuals vanish, TIC vanishes with them, and the gap does not.
+    Indicator("training loss", "baselines.training_loss", _own, high=True, of_loss=True),
+    Indicator("|log LOO / TIC|", "tic.leave_one_out", _apart, frozenset({SMALL})),
     Indicator(
-        "linearization error",
-        "the net linearized at initialization",
-        "ntk.linearization_error",
-        _own,
-        frozenset({INITIALIZATION}),
-    ),
-    Indicator("Newton decrement / TIC", "a minimum", TIC, _decrement),
-    Indicator("gradient norm", "a minimum", TIC, _gradient, of_loss=True),
-    Indicator("slope in log damping / TIC", "damping that hardly matters", TIC, _slope),
-    Indicator(
-        "training loss",
-        "residuals that did not vanish",
-        "baselines.training_loss",
-        _own,
-        high=True,
-        of_loss=True,
-    ),
-    Indicator(
-        "|log leave-one-out / TIC|", "leave-one-out says the same", "tic.leave_one_out", _apart, frozenset({SMALL})
-    ),
-    Indicator(
-        "|log leave-one-out / TIC|, damping 1/T",
-        "leave-one-out says the same of early stopping",
+        "|log LOO / TIC|, damping 1/T",
         "tic.leave_one_out:time",
         _apart,
         frozenset({SMALL, TIME}),
     ),
     Indicator(
-        "|log leave-one-out / TIC|, residuals of training",
-        "leave-one-out says the same of all that training fitted",
+        "|log LOO / TIC|, training",
         "tic.leave_one_out:training",
         _apart,
         frozenset({SMALL, TIME, TRAJECTORY}),
     ),
 )
+"""LOO is the leave-one-out gap; with damping 1/T; and with the residuals' mean along training."""
 
 
 def names_of(checkpoint: Checkpoint) -> tuple[str, list[str]]:
