@@ -29,6 +29,7 @@ class Answer:
     """None where the value is not known."""
     counts: bool
     """Whether the verdict rests on it."""
+    weight: float
     note: str
     """Why it is unknown or does not count; "" where it counts."""
 
@@ -42,7 +43,7 @@ class Diagnosis:
     """The rung of TIC that was computed."""
     answers: tuple[Answer, ...]
     share: float
-    """Of the indicators that count, those that pass."""
+    """Of the indicators that count, by weight, those that pass."""
     rule: Rule
     thresholds: Thresholds
     results: Results
@@ -63,7 +64,7 @@ class Diagnosis:
             "gentheory diagnose",
             f"TIC: {self.verdict}",
             self.sentences,
-            ("indicator", "value", "for TIC", "passed", "AUROC", "on the check", "note"),
+            ("indicator", "value", "for TIC", "passed", "weight", "AUROC", "on check", "note"),
             [
                 _row(answer, judged)
                 for answer, judged in zip(self.answers, self.thresholds.indicators, strict=True)
@@ -93,8 +94,9 @@ class Diagnosis:
             return "Whether TIC can be trusted is unknown: no indicator that counts is known."
         passed = sum(answer.passed is True for answer in counted)
         return (
-            f"Verdict: {self.verdict}. {passed} of {len(counted)} indicators speak for TIC; "
-            f"more than {100 * self.rule.threshold.number:.0f} % have to."
+            f"Verdict: {self.verdict}. {passed} of {len(counted)} indicators speak for TIC, "
+            f"{100 * self.share:.0f} % by weight; more than "
+            f"{100 * self.rule.threshold.number:.0f} % have to."
         )
 
     def _reservations(self) -> list[str]:
@@ -186,6 +188,7 @@ def _answer(judged: Judged, value: float, note: str, counts: bool) -> Answer:
         judged.high,
         passes(judged, value) if known else None,
         counts,
+        judged.weight,
         note,
     )
 
@@ -197,6 +200,7 @@ def _row(answer: Answer, judged: Judged) -> list[str]:
         f"{answer.value:.3g}" if math.isfinite(answer.value) else "",
         f"{'>' if answer.high else '<'} {answer.threshold:.3g}",
         passed if answer.counts or answer.passed is None else f"({passed})",
+        f"{answer.weight:.2f}" if answer.counts else "",
         f"{judged.fit.auroc.number:.2f}",
         f"{judged.check.auroc.number:.2f}",
         answer.note,

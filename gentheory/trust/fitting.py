@@ -1,9 +1,10 @@
 """Thresholds fitted on one study and checked on another.
 
 A model is a positive where TIC is within a factor of two of its measured gap. Each indicator is
-cut where Youden's J is largest. Those whose AUROC is surely above 1/2 are informative; the rule is
-the share of them that a model passes, cut in the same way, and so needs no weights. Intervals are
-percentiles of a bootstrap over hyper-parameter points.
+cut where Youden's J is largest. Those whose AUROC is surely above 1/2 are informative; each has
+its J for a weight, so that a weak one does not outvote a strong one. The rule is the weighted share
+that a model passes, cut in the same way. Intervals are percentiles of a bootstrap over
+hyper-parameter points.
 """
 
 import math
@@ -81,9 +82,11 @@ def passes(indicator: Judged, value: float) -> bool:
 
 
 def share_passed(indicators: Sequence[Judged], values: Mapping[str, float]) -> float:
-    """Share of those whose values are known that pass; nan where none is."""
+    """The weighted share of those whose values are known that pass; nan where none is."""
     found = [one for one in indicators if math.isfinite(values[one.name])]
-    return float(np.mean([passes(one, values[one.name]) for one in found])) if found else math.nan
+    total = sum(one.weight for one in found)
+    passed = sum(one.weight for one in found if passes(one, values[one.name]))
+    return passed / total if total else math.nan
 
 
 def _judged(indicator: Indicator, fitted: Cases, checked: Cases, drawn: Drawn) -> Judged:
@@ -96,6 +99,7 @@ def _judged(indicator: Indicator, fitted: Cases, checked: Cases, drawn: Drawn) -
         _worth(sign * cases.values[indicator.name], cases, cut.value, drawn)
         for cases in (fitted, checked)
     ]
+    j = worth[0].sensitivity.number + worth[0].specificity.number - 1
     auroc_low = worth[0].auroc.low
     turned = Interval(sign * cut.value, low, high, cut.stderr, cut.count, cut.level)
     return Judged(
@@ -103,6 +107,7 @@ def _judged(indicator: Indicator, fitted: Cases, checked: Cases, drawn: Drawn) -
         high=indicator.high,
         threshold=Figure.of(turned),
         informative=auroc_low is not None and auroc_low > 0.5,
+        weight=round(max(0.0, j), 4) if math.isfinite(j) else 0.0,
         fit=worth[0],
         check=worth[1],
     )

@@ -96,12 +96,14 @@ class Judged(_Record):
     threshold: Figure
     informative: bool
     """Whether its AUROC is surely above 1/2 where it was fitted: only then it counts."""
+    weight: float
+    """Youden's J where it was fitted."""
     fit: Worth
     check: Worth
 
 
 class Rule(_Record):
-    """The share of these indicators that has to pass."""
+    """The weighted share of these indicators that has to pass."""
 
     indicators: tuple[str, ...]
     threshold: Figure

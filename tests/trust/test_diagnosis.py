@@ -50,8 +50,8 @@ def test_interpolation_is_not_to_be_trusted(thresholds, scale, verdict):
     assert loss.passed is (verdict == 0)
     assert loss.value == pytest.approx(risk_of(scale).example_losses().mean().item())
     assert found.sentences[0] == (
-        f"Verdict: {found.verdict}. {1 - verdict} of 1 indicators speak for TIC; "
-        "more than 50 % have to."
+        f"Verdict: {found.verdict}. {1 - verdict} of 1 indicators speak for TIC, "
+        f"{100 * (1 - verdict)} % by weight; more than 50 % have to."
     )
 
 

@@ -38,6 +38,7 @@ def test_the_check_is_on_the_other_study(thresholds):
     loss = next(one for one in thresholds.indicators if one.name == "training loss")
     # 6 of the 60 models have a training loss of the other kind, 3 of 30 of each.
     assert loss.check.sensitivity.value == loss.check.specificity.value == 0.9
+    assert loss.weight == 1.0  # on the study that it was fitted on
     assert loss.check.sensitivity.low < 0.9 < loss.check.sensitivity.high <= 1.0
     assert (thresholds.fit.study, thresholds.check.study) == ("made-up-1", "made-up-2")
     assert (thresholds.fit.commit, thresholds.check.commit) == ("c0ffee1", "c0ffee2")
@@ -131,6 +132,8 @@ def test_the_share_is_of_what_is_known(thresholds):
     two = [one for one in thresholds.indicators if one.informative]
     loss, apart = (one.name for one in two)
     assert share_passed(two, {loss: 0.8, apart: 9.0}) == 0.5
+    halved = [two[0], two[1].model_copy(update={"weight": 0.5})]
+    assert share_passed(halved, {loss: 0.8, apart: 9.0}) == pytest.approx(2 / 3)
     assert share_passed(two, {loss: 0.8, apart: math.nan}) == 1.0
     assert math.isnan(share_passed(two, {loss: math.nan, apart: math.nan}))
 
