@@ -69,7 +69,7 @@ def test_a_model_of_ones_own_with_what_is_known_of_its_training(own, capsys):
         assert tiny.main(capsys, "diagnose", *weights, *given).code == 0
         rows = json.loads((own / "d.json").read_text())["indicators"]
         known[name] = {row["name"]: row["value"] for row in rows if row["value"] is not None}
-    new = {"kernel distance", "linearization error", "|log LOO / TIC|, damping 1/T"}
+    new = {"kernel distance", "linearization error", "|log LOO / TIC|, λ = 1/T"}
     assert set(known["all"]) - set(known["none"]) == new
     assert all(known["all"][name] == value for name, value in known["none"].items())
 

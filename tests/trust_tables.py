@@ -78,7 +78,7 @@ def tables(*, seed=0, points=30, flips=0, **changes):
         | {
             "reason": "",
             "warnings": "[]",
-            "stats": json.dumps(known if name == MEASURES[0] else {}),
+            "stats": known if name == "tic.exact" else "{}",
         }
         for name, column in values.items()
         for model, value, known in zip(models["model"], column, stats, strict=True)

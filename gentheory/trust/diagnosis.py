@@ -64,7 +64,7 @@ class Diagnosis:
             "gentheory diagnose",
             f"TIC: {self.verdict}",
             self.sentences,
-            ("indicator", "value", "for TIC", "passed", "weight", "AUROC", "on check", "note"),
+            ("indicator", "value", "for TIC", "passed", "weight", "AUROC", "check", "note"),
             [
                 _row(answer, judged)
                 for answer, judged in zip(self.answers, self.thresholds.indicators, strict=True)

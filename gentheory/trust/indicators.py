@@ -100,12 +100,12 @@ INDICATORS = (
     Indicator("linearization error", "ntk.linearization_error", _own, _START),
     Indicator("Newton decrement / TIC", TIC, _decrement),
     Indicator("gradient norm", TIC, _gradient, of_loss=True),
-    Indicator("slope in log damping / TIC", TIC, _slope),
+    Indicator("slope in log λ / TIC", TIC, _slope),
     # Where the residuals vanish, TIC vanishes with them, and the gap does not.
     Indicator("training loss", "baselines.training_loss", _own, high=True, of_loss=True),
     Indicator("|log LOO / TIC|", "tic.leave_one_out", _apart, frozenset({SMALL})),
     Indicator(
-        "|log LOO / TIC|, damping 1/T",
+        "|log LOO / TIC|, λ = 1/T",
         "tic.leave_one_out:time",
         _apart,
         frozenset({SMALL, TIME}),

@@ -68,7 +68,7 @@ def test_what_is_unknown_is_said_and_does_not_count(thresholds):
         assert found[name].passed is None
         assert not found[name].counts
         assert "initial" in found[name].note
-    for name in ("|log LOO / TIC|, damping 1/T", TRAINING):
+    for name in ("|log LOO / TIC|, λ = 1/T", TRAINING):
         assert "a checkpoint without training time" in found[name].note
     assert found["P / n"].passed is not None
     assert found["P / n"].note.startswith("does not tell: AUROC 0.50")
