@@ -97,6 +97,8 @@ class Diagnosis:
             f"Verdict: {self.verdict}. {passed} of {len(counted)} indicators speak for TIC, "
             f"{100 * self.share:.0f} % by weight; more than "
             f"{100 * self.rule.threshold.number:.0f} % have to."
+            + " That proved not to be enough on the check."
+            * (self.verdict == "undecided")
         )
 
     def _reservations(self) -> list[str]:
@@ -215,7 +217,7 @@ def _worth(thresholds: Thresholds, rule: Rule, share: float) -> list[str]:
     source, off = thresholds.check, "" if above else "not "
     return [
         f"Checked on the study {source.study} ({source.models} models, none of them used for the "
-        f"thresholds), such verdicts were right of {_percent(outcome.right)} of the models. Of the "
+        f"thresholds), this cut was right for {_percent(outcome.right)} of the models. Of the "
         f"{tier.count} that were judged like this one TIC was {off}within a factor of "
         f"{thresholds.factor:g} of the measured gap for {_percent(tier.right)}; its rank "
         f"correlation with the gap within a setting was {tier.tau}."

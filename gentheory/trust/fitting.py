@@ -4,7 +4,7 @@ A model is a positive where TIC is within a factor of two of its measured gap. E
 cut where Youden's J is largest. Those whose AUROC is surely above 1/2 are informative; each has
 its J for a weight, so that a weak one does not outvote a strong one. The rule is the weighted share
 that a model passes, cut in the same way. Intervals are percentiles of a bootstrap over
-hyper-parameter points.
+hyper-parameter points. The words of a verdict are those that hold on both studies.
 """
 
 import math
@@ -100,13 +100,12 @@ def _judged(indicator: Indicator, fitted: Cases, checked: Cases, drawn: Drawn) -
         for cases in (fitted, checked)
     ]
     j = worth[0].sensitivity.number + worth[0].specificity.number - 1
-    auroc_low = worth[0].auroc.low
     turned = Interval(sign * cut.value, low, high, cut.stderr, cut.count, cut.level)
     return Judged(
         name=indicator.name,
         high=indicator.high,
         threshold=Figure.of(turned),
-        informative=auroc_low is not None and auroc_low > 0.5,
+        informative=worth[0].auroc.surely_above(0.5),
         weight=round(max(0.0, j), 4) if math.isfinite(j) else 0.0,
         fit=worth[0],
         check=worth[1],
@@ -124,18 +123,25 @@ def _rule(indicators: Sequence[Judged], fitted: Cases, checked: Cases, drawn: Dr
     return Rule(
         indicators=tuple(indicator.name for indicator in indicators),
         threshold=Figure.of(cut),
-        verdicts=_verdicts(outcomes[0]),
+        verdicts=_verdicts(outcomes),
         fit=outcomes[0],
         check=outcomes[1],
     )
 
 
-def _verdicts(outcome: Outcome) -> tuple[Verdict, Verdict]:
-    """Whether TIC ranks the models of a tier decides on the words."""
-    return (
-        "trust" if outcome.passed.tau.surely_positive else "trust the size, not the rank",
-        "trust the rank, not the size" if outcome.failed.tau.surely_positive else "do not trust",
-    )
+def _verdicts(outcomes: Sequence[Outcome]) -> tuple[Verdict, Verdict]:
+    """The words that both studies bear out; what the check refutes is not said."""
+    passed = [outcome.passed for outcome in outcomes]
+    failed = [outcome.failed for outcome in outcomes]
+    size, no_size = (all(tier.right.surely_above(0.5) for tier in t) for t in (passed, failed))
+    above, below = (all(tier.tau.surely_above(0.0) for tier in t) for t in (passed, failed))
+    if size:
+        first: Verdict = "trust" if above else "trust the size, not the rank"
+    else:
+        first = "trust the rank, not the size" if above else "undecided"
+    if below:
+        return first, "trust the rank, not the size"
+    return first, "do not trust" if no_size else "undecided"
 
 
 def _shares(indicators: Sequence[Judged], cases: Cases) -> Column:

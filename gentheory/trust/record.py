@@ -17,6 +17,7 @@ Verdict = Literal[
     "trust the size, not the rank",
     "trust the rank, not the size",
     "do not trust",
+    "undecided",
     "unknown",
 ]
 
@@ -44,10 +45,9 @@ class Figure(_Record):
         """The value, nan where it is unknown."""
         return math.nan if self.value is None else self.value
 
-    @property
-    def surely_positive(self) -> bool:
-        """Whether the whole interval is above 0."""
-        return self.low is not None and self.low > 0
+    def surely_above(self, bound: float) -> bool:
+        """Whether the whole interval is."""
+        return self.low is not None and self.low > bound
 
     def __str__(self) -> str:
         if self.value is None:
@@ -108,7 +108,7 @@ class Rule(_Record):
     indicators: tuple[str, ...]
     threshold: Figure
     verdicts: tuple[Verdict, Verdict]
-    """Above the threshold and below it."""
+    """Above the threshold and below it; "undecided" where the check does not bear out the fit."""
     fit: Outcome
     check: Outcome
 

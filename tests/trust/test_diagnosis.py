@@ -58,7 +58,7 @@ def test_interpolation_is_not_to_be_trusted(thresholds, scale, verdict):
 def test_the_sentence_says_how_often_such_verdicts_were_right(thresholds):
     sentence = diagnose(risk_of(5.0), thresholds=thresholds).sentences[1]
     assert "the study made-up-2 (60 models, none of them used for the thresholds)" in sentence
-    assert "were right of 90 % [" in sentence
+    assert "this cut was right for 90 % [" in sentence
     assert "Of the 30 that were judged like this one TIC was not within a factor of 2" in sentence
 
 

@@ -77,6 +77,21 @@ def test_the_words_depend_on_the_rank(ranked, verdicts):
     assert (tau.value == 1.0) if ranked else tau.low < 0
 
 
+@pytest.mark.parametrize(
+    ("power", "verdict"), [(1, "trust the rank, not the size"), (-1, "undecided")]
+)
+def test_what_the_check_refutes_is_not_said(power, verdict):
+    """Every other gap that TIC has right is another one on the check, in its order or not."""
+    made = tables(seed=2)
+    gap = made.models["gap"].to_numpy()
+    far = np.where(np.arange(60) % 4 == 0, 20 * gap**power, gap)
+    refuting = dataclasses.replace(made, models=made.models.assign(gap=far))
+    rule = fit(tables(seed=1), refuting, num_resamples=200).rules[0]
+    assert rule.fit.passed.right.value == 1.0
+    assert rule.check.passed.right.value == 0.5
+    assert rule.verdicts[0] == verdict
+
+
 def _shuffled(*, seed, ranked):
     """Where TIC is right but for a factor that has nothing to do with the gap."""
     made = tables(seed=seed)
