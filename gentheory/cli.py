@@ -170,17 +170,18 @@ def measure(
     """Measure a checkpoint of a study, or a model of one's own."""
     from gentheory import measures as families
     from gentheory.errors import InputError
-    from gentheory.own_model import OwnModel, subject_of
+    from gentheory.own_model import OwnModel, check_given, subject_of
     from gentheory.progress import measuring, show
 
     if not names:
         raise InputError("-m", "no measure", "at least one", "see `gentheory measures`")
+    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
+    check_given("gentheory measure", checkpoint, own)
     _check_files(json_file, html)
     names = families.expanded(names)
     for name in names:
         families.find(name)
-    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
-    subject = subject_of("gentheory measure", checkpoint, own, dtype)
+    subject = subject_of(checkpoint, own, dtype)
     with measuring(names) as progress:
         results = families.measure(
             subject, names, seed=seed, options=_options(option), progress=progress
@@ -211,14 +212,15 @@ def diagnose(
 ) -> None:
     """Tell whether TIC can be trusted for a checkpoint, or for a model of one's own."""
     from gentheory import trust
-    from gentheory.own_model import OwnModel, subject_of
+    from gentheory.own_model import OwnModel, check_given, subject_of
     from gentheory.progress import measuring, show_frame
     from gentheory.trust.indicators import names_of
 
+    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
+    check_given("gentheory diagnose", checkpoint, own)
     _check_files(json_file, html)
     known = trust.read(thresholds)
-    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
-    subject = subject_of("gentheory diagnose", checkpoint, own, dtype)
+    subject = subject_of(checkpoint, own, dtype)
     with measuring(names_of(subject)[1]) as progress:
         found = trust.diagnose(subject, thresholds=known, seed=seed, progress=progress)
     frame = found.frame()

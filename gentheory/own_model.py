@@ -71,11 +71,8 @@ class OwnModel:
         )
 
 
-def subject_of(command: str, address: str | None, own: OwnModel, dtype: str) -> Checkpoint:
-    """The checkpoint at this address, or the model of one's own: one of the two.
-
-    Raises `InputError` where both are given or neither, and for what either cannot give.
-    """
+def check_given(command: str, address: str | None, own: OwnModel) -> None:
+    """Raise `InputError` unless one of the two is given, with a training time that can be."""
     if (address is None) == (own.model is None):
         raise InputError(
             command,
@@ -87,6 +84,13 @@ def subject_of(command: str, address: str | None, own: OwnModel, dtype: str) -> 
     if time is not None and not 0 < time < float("inf"):
         cure = "sum learning rate / (1 - momentum) over the steps"
         raise InputError("--training-time", f"{time:g}", "a positive number", cure)
+
+
+def subject_of(address: str | None, own: OwnModel, dtype: str) -> Checkpoint:
+    """The checkpoint at this address, or else the model of one's own.
+
+    Raises `InputError` for what either cannot give.
+    """
     return own.load(dtype) if address is None else _stored(address, own, dtype)
 
 
