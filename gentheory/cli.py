@@ -1,6 +1,5 @@
 """The command line. Heavy imports wait until a command runs, so that `--help` answers at once."""
 
-import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +16,26 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a study, as `gentheory run` printed it.")]
+Stored = Annotated[
+    str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
+]
+Model = Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")]
+Weights = Annotated[Path | None, typer.Option(help="Its state dict.")]
+Data = Annotated[str | None, typer.Option(help="Your data: pkg.mod:dataset.")]
+LossName = Annotated[
+    str | None, typer.Option("--loss", help="cross_entropy, the default; mse; or pkg.mod:function.")
+]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="That your model was trained with; 0 unless given.")
+]
+Initial = Annotated[Path | None, typer.Option(help="Your model's state dict before training.")]
+TrainingTime = Annotated[
+    float | None, typer.Option(help="Σ learning rate / (1 - momentum) over your model's steps.")
+]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Seed = Annotated[int, typer.Option(help="Of the random probes.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write a page here.")]
 
 
 def main() -> None:
@@ -129,57 +148,40 @@ def measures() -> None:
 
 @app.command()
 def measure(
-    checkpoint: Annotated[
-        str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
-    ] = None,
+    checkpoint: Stored = None,
     names: Annotated[
         list[str], typer.Option("--measure", "-m", help="A measure, a family, or cheap; repeat.")
     ] = [],  # noqa: B006
-    model: Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Its state dict.")] = None,
-    data: Annotated[str | None, typer.Option(help="Your data: pkg.mod:dataset.")] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(help="cross_entropy, the default; mse; or pkg.mod:function."),
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="That your model was trained with; 0 unless given.")
-    ] = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    loss: LossName = None,
+    weight_decay: WeightDecay = None,
+    initial: Initial = None,
+    training_time: TrainingTime = None,
     option: Annotated[
         list[str], typer.Option("--option", "-o", help="MEASURE.OPTION=VALUE; repeat.")
     ] = [],  # noqa: B006
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
-    seed: Annotated[int, typer.Option(help="Of the random probes.")] = 0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the numbers here.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
+    dtype: Dtype = "float64",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+    html: HtmlFile = None,
 ) -> None:
     """Measure a checkpoint of a study, or a model of one's own."""
     from gentheory import measures as families
     from gentheory.errors import InputError
+    from gentheory.own_model import OwnModel, check_given, subject_of
     from gentheory.progress import measuring, show
 
     if not names:
         raise InputError("-m", "no measure", "at least one", "see `gentheory measures`")
-    if (checkpoint is None) == (model is None):
-        raise InputError(
-            "gentheory measure",
-            "both a checkpoint and --model" if model else "neither a checkpoint nor --model",
-            "one of the two",
-            "give FILE.safetensors, or --model with --data",
-        )
-    for flag, file in (("--json", json_file), ("--html", html)):
-        if file is not None and not file.parent.is_dir():
-            raise InputError(flag, str(file), "a file in an existing folder", "make it first")
+    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
+    check_given("gentheory measure", checkpoint, own)
+    _check_files(json_file, html)
     names = families.expanded(names)
     for name in names:
         families.find(name)
-    if model is not None:
-        subject = _own_model(model, weights, data, loss, weight_decay, dtype)
-    else:
-        held = {"--weights": weights, "--loss": loss, "--weight-decay": weight_decay}
-        subject = _stored(str(checkpoint), data, dtype, held)
+    subject = subject_of(checkpoint, own, dtype)
     with measuring(names) as progress:
         results = families.measure(
             subject, names, seed=seed, options=_options(option), progress=progress
@@ -187,6 +189,53 @@ def measure(
     show(results)
     _write(json_file, lambda: results.to_json() + "\n")
     _write(html, lambda: _page(subject, results, seed))
+
+
+@app.command()
+def diagnose(
+    checkpoint: Stored = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    loss: LossName = None,
+    weight_decay: WeightDecay = None,
+    initial: Initial = None,
+    training_time: TrainingTime = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(help="Of your own, by python -m gentheory.trust; the package's unless given."),
+    ] = None,
+    dtype: Dtype = "float64",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+    html: HtmlFile = None,
+) -> None:
+    """Tell whether TIC can be trusted for a checkpoint, or for a model of one's own."""
+    from gentheory import trust
+    from gentheory.own_model import OwnModel, check_given, subject_of
+    from gentheory.progress import measuring, show_frame
+    from gentheory.trust.indicators import names_of
+
+    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
+    check_given("gentheory diagnose", checkpoint, own)
+    _check_files(json_file, html)
+    known = trust.read(thresholds)
+    subject = subject_of(checkpoint, own, dtype)
+    with measuring(names_of(subject)[1]) as progress:
+        found = trust.diagnose(subject, thresholds=known, seed=seed, progress=progress)
+    frame = found.frame()
+    show_frame(frame)
+    _write(json_file, lambda: found.to_json() + "\n")
+    _write(html, lambda: _page(subject, found.results, seed, frame))
+
+
+def _check_files(json_file: Path | None, html: Path | None) -> None:
+    """Before anything is computed."""
+    from gentheory.errors import InputError
+
+    for flag, file in (("--json", json_file), ("--html", html)):
+        if file is not None and not file.parent.is_dir():
+            raise InputError(flag, str(file), "a file in an existing folder", "make it first")
 
 
 def _write(file: Path | None, text: Callable[[], str]) -> None:
@@ -197,10 +246,10 @@ def _write(file: Path | None, text: Callable[[], str]) -> None:
             file.write_text(text(), encoding="utf-8")
 
 
-def _page(subject: Any, results: Any, seed: int) -> str:
+def _page(subject: Any, results: Any, seed: int, verdict: Any = None) -> str:
     from gentheory.report.measured import render_results
 
-    risk = getattr(subject, "risk", subject)
+    risk = subject.risk
     about = {
         "model": type(risk.module).__name__,
         "trainable parameters": risk.num_params,
@@ -211,83 +260,7 @@ def _page(subject: Any, results: Any, seed: int) -> str:
         "seed": seed,
         "command": " ".join(["gentheory", *sys.argv[1:]]),
     }
-    return render_results(results, about)
-
-
-def _stored(address: str, data: str | None, dtype: str, held: dict[str, Any]) -> Any:
-    """The checkpoint at FILE or FILE@N; `held` is what it holds and nobody may give again."""
-    from gentheory import checkpoint
-    from gentheory.errors import InputError
-
-    for flag, value in held.items():
-        if value is not None:
-            raise InputError(
-                flag, str(value), "nothing, as a checkpoint holds its own", "leave it out"
-            )
-    path, at, index = address.rpartition("@")
-    if at and not index.isdecimal():
-        raise InputError(address, f"index {index!r}", "a number after the @", "give FILE@0")
-    other = None if data is None else _named(data, "--data")
-    found = checkpoint.load(
-        path if at else address, int(index) if at else 0, data=other, dtype=_dtype(dtype)
-    )
-    found.risk.check()
-    return found
-
-
-def _own_model(
-    model: str,
-    weights: Path | None,
-    data: str | None,
-    loss: str | None,
-    weight_decay: float | None,
-    dtype: str,
-) -> Any:
-    from torch import nn
-
-    from gentheory.checkpoint import load_weights
-    from gentheory.errors import InputError
-    from gentheory.risk import EmpiricalRisk
-
-    module = _named(model, "--model")
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            f"--model {model}", type(module).__name__, "a torch.nn.Module", "return the model"
-        )
-    if data is None:
-        raise InputError("--data", "nothing", "pkg.mod:dataset", "name the training data")
-    if weights is not None:
-        load_weights(module, weights)
-    criterion = _named(loss, "--loss", call=False) if loss and ":" in loss else loss
-    risk = EmpiricalRisk(
-        module,
-        criterion or "cross_entropy",
-        _named(data, "--data"),
-        weight_decay=weight_decay or 0.0,
-        dtype=_dtype(dtype),
-    )
-    risk.check()
-    return risk
-
-
-def _named(address: str, flag: str, *, call: bool = True) -> Any:
-    """The object at pkg.mod:attribute; a function or class is called for what it returns."""
-    from gentheory.errors import InputError
-
-    module, _, attribute = address.partition(":")
-    if not module or not attribute:
-        raise InputError(f"{flag} {address}", "half an address", "pkg.mod:name", "write both parts")
-    # A script of the user's lies in the folder where the command was typed.
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{flag} {address}", str(error), "pkg.mod:name", "correct it") from None
-    finally:
-        sys.path.remove("")
-    from torch import nn
-
-    return found() if call and callable(found) and not isinstance(found, nn.Module) else found
+    return render_results(results, about, verdict)
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:
@@ -308,13 +281,3 @@ def _options(given: list[str]) -> dict[str, dict[str, Any]]:
             parsed = value
         options.setdefault(measure_name, {})[key] = parsed
     return options
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    from gentheory.errors import InputError
-
-    if name not in ("float32", "float64"):
-        raise InputError("--dtype", repr(name), "float32 or float64", "choose one")
-    return getattr(torch, name)

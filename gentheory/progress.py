@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gentheory.measures import Results
+from gentheory.report.measured import Frame
 from gentheory.study.engine import Finished
 from gentheory.study.store import Store
 
@@ -119,3 +121,18 @@ def show(results: Results) -> None:
     for note, names in results.notes().items():
         told = f"{', '.join(names)}: {note}"
         console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_frame(frame: Frame) -> None:
+    """Print a verdict in words, then what it was made of as a table, notes last."""
+    console = Console()
+    for sentence in frame.sentences:
+        console.print(sentence, markup=False, highlight=False)
+    table = Table(*frame.columns[:-1], box=None)
+    for row in frame.rows:
+        table.add_row(*map(escape, row[:-1]))
+    console.print(table)
+    for *row, note in frame.rows:
+        if note:
+            told = f"{row[0]}: {note}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)

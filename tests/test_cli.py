@@ -82,7 +82,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
-    for command in ("run", "status", "report", "measures", "measure"):
+    for command in ("run", "status", "report", "measures", "measure", "diagnose"):
         assert re.search(rf"\b{command}\b", done.stdout)
 
 

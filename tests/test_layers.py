@@ -35,8 +35,8 @@ LAYERS = (
     ),
     ("measures", "training"),
     ("study", "pruning"),
-    ("plots", "report"),
-    ("progress", "cli"),
+    ("plots", "report", "trust"),
+    ("progress", "own_model", "cli"),
 )
 SIDEWAYS = {
     ("params", "errors"),
@@ -51,7 +51,9 @@ SIDEWAYS = {
     ("predictions", "parameter_sets"),
     ("sgld", "parameter_sets"),
     ("report", "plots"),
+    ("trust", "report"),
     ("cli", "progress"),
+    ("cli", "own_model"),
 }
 """Who may import a neighbour in its own layer; never the other way round."""
 LONGEST = 400

@@ -1,7 +1,8 @@
 """The page of one measured model: every estimate with its error, its formula and its warnings."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +16,19 @@ _LONG = 12
 """Of a longer list the page shows this many entries; the JSON file has them all."""
 
 
-def render_results(results: Results, about: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Frame:
+    """A verdict that stands above the numbers it was made of."""
+
+    command: str
+    verdict: str
+    sentences: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    """The first cell is the row's name."""
+
+
+def render_results(results: Results, about: Mapping[str, Any], frame: Frame | None = None) -> str:
     """One self-contained HTML page; `about` says what was measured, by name."""
     folder = files("gentheory.report")
     environment = Environment(
@@ -30,6 +43,7 @@ def render_results(results: Results, about: Mapping[str, Any]) -> str:
         style=(folder / "page.css").read_text("utf-8"),
         families=families,
         notes=results.notes(),
+        frame=frame,
         about=about,
         made_with={key: _said(value) for key, value in provenance().items()},
         numbers=len(results),
