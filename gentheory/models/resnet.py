@@ -56,9 +56,9 @@ def resnet(
     `norm` is "batch", "group" (groups of 8 channels) or "none"; without one the convolutions have
     biases, and each of the 3n blocks is divided by √(3n), which keeps the outputs and their
     gradients bounded at any depth (Hayou et al. 2021). Weights are from N(0, 2 / fan_in), the
-    fan-in without padding (see `relu_gain`). BatchNorm carries running statistics, which a stack
-    in training does not: train it alone. `parametrization`, `output_scale` and `symmetrized` are
-    those of `mlp`, with the same gains in "ntk"; normalization stays as it is.
+    fan-in without padding (see `relu_gain`). BatchNorm's running statistics are each model's own,
+    in a stack too. `parametrization`, `output_scale` and `symmetrized` are those of `mlp`, with
+    the same gains in "ntk"; normalization stays as it is.
     """
     at_least_one("resnet.depth", depth)
     at_least_one("resnet.width", width)

@@ -35,9 +35,9 @@ def vgg(
 
     `norm` is "none", "batch" or "group" (groups of 8 channels). Weights are from N(0, 2 / fan_in),
     the fan-in without padding (see `relu_gain`), since VGG-16 would not start to train with what
-    passes shrinking; the last layer's are PyTorch's own. BatchNorm carries running statistics,
-    which a stack in training does not: train it alone. `parametrization`, `output_scale` and
-    `symmetrized` are those of `mlp`, with the same gains in "ntk"; normalization stays as it is.
+    passes shrinking; the last layer's are PyTorch's own. BatchNorm's running statistics are each
+    model's own, in a stack too. `parametrization`, `output_scale` and `symmetrized` are those of
+    `mlp`, with the same gains in "ntk"; normalization stays as it is.
     """
     one_of("vgg.depth", depth, _STAGES)
     at_least_one("vgg.width", width)
