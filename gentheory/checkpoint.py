@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from gentheory import models
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
+from gentheory.models.norm import running_statistics, with_statistics
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.trajectory import NAMES, Trajectory
 
 FORMAT = 1
+_STATISTICS = "statistics."
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,13 @@ def save(
     layout: Layout,
     records: Sequence[Mapping[str, Any]],
     trajectory: Trajectory | None = None,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a stack of M models of one architecture to one safetensors file.
 
     Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
     `weight_decay`, `steps` and `training_time`; more is kept as it is. `trajectory`
-    is the stack's, if training kept it.
+    is the stack's, if training kept it; `statistics` its running statistics, [M, ...] by name.
     """
     header = {
         "format": FORMAT,
@@ -93,6 +96,8 @@ def save(
     if trajectory is not None:
         kept = trajectory.tensors().items()
         tensors |= {f"trajectory.{name}": tensor.contiguous() for name, tensor in kept}
+    for name, tensor in (statistics or {}).items():
+        tensors[_STATISTICS + name] = tensor.contiguous()
     save_file(tensors, path, metadata={"gentheory": json.dumps(header, allow_nan=False)})
 
 
@@ -114,7 +119,7 @@ def load(
     tensors = _tensors(path, index)
     theta = tensors["theta"]
     risk = EmpiricalRisk(
-        module,
+        with_statistics(module, _statistics(path, tensors, module)),
         record["loss"],
         Recipe(**record["data"]).train() if data is None else data,
         weight_decay=record["weight_decay"],
@@ -132,6 +137,25 @@ def load(
         record,
         None if data is None else record["data"].get("n_train"),
     )
+
+
+def _statistics(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The running statistics; a net that has some means nothing without them."""
+    wanted = running_statistics(module)
+    found = {
+        name.removeprefix(_STATISTICS): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_STATISTICS)
+    }
+    shapes = [{name: t.shape for name, t in each.items()} for each in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            str(path),
+            f"{len(found)} running statistics",
+            f"the {len(wanted)} of the architecture",
+            "copy it again, or train it again",
+        )
+    return found
 
 
 def _trajectory(tensors: Mapping[str, Tensor]) -> Trajectory | None:

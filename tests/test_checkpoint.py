@@ -279,3 +279,35 @@ def test_a_trajectory_comes_back_on_the_training_data_alone(tmp_path: Path, dtyp
 
 def test_there_is_no_trajectory_where_none_was_kept(written: Path):
     assert load(written).trajectory is None
+
+
+NORMALIZED = {
+    "name": "resnet",
+    "shape": (1, 8, 8),
+    "num_classes": 10,
+    "options": {"width": 1, "norm": "batch"},
+}
+
+
+def test_running_statistics_come_back_each_model_s_own(tmp_path: Path):
+    net = models.build(**NORMALIZED, seed=0).double()
+    own = {name: torch.stack([b + 1, b + 2]) for name, b in net.named_buffers()}
+    theta = flatten(net).repeat(2, 1)
+    path, records = tmp_path / "stack.safetensors", [record(model=NORMALIZED)] * 2
+    kept = {"layout": Layout.of(net), "records": records}
+    save(path, theta, theta.clone(), **kept, statistics=own)
+    for m in range(2):
+        risk = load(path, m).risk
+        found = dict(risk.module.named_buffers())
+        assert all(torch.equal(found[name], stacked[m]) for name, stacked in own.items())
+        assert len(found) == len(own) > 0
+        x = next(risk.batches())[0]
+        for name, buffer in net.named_buffers():
+            buffer.copy_(own[name][m])
+        assert torch.allclose(risk.outputs(risk.theta, x), net.eval()(x), rtol=1e-12)
+    for few in ({}, {name: b for name, b in own.items() if "mean" in name}):
+        save(path, theta, theta.clone(), **kept, statistics=few)
+        with pytest.raises(
+            InputError, match=f"found {len(few)} running statistics, expected the 2"
+        ):
+            load(path)

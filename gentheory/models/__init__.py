@@ -1,4 +1,27 @@
-"""Small networks without hidden batch state, built from a name and options."""
+"""Networks for small inputs, built from a name and options.
+
+The twelve architectures of the TIC study and more, as a study's file has them; sizes are free:
+
+    {label = "2-NN wide", model = "mlp", options = {depth = 2, width = 1000}}
+    {label = "3-NN", model = "mlp", options = {depth = 3}}
+    {label = "3-NN skip", model = "mlp", options = {depth = 3, skip = true}}
+    {label = "3-LNN", model = "mlp", options = {depth = 3, activation = "linear"}}
+    {label = "3-LNN skip", model = "mlp", options = {depth = 3, activation = "linear", skip = true}}
+    {label = "6-NN", model = "mlp", options = {depth = 6}}
+    {label = "6-NN skip", model = "mlp", options = {depth = 6, skip = true}}
+    {label = "6-LNN", model = "mlp", options = {depth = 6, activation = "linear"}}
+    {label = "6-LNN skip", model = "mlp", options = {depth = 6, activation = "linear", skip = true}}
+    {label = "SimpleCNN", model = "cnn", options = {depth = 2}}
+    {label = "ResNet-8", model = "resnet", options = {depth = 8}}
+    {label = "VGG-16", model = "vgg", options = {depth = 16}}
+
+and beyond the paper:
+
+    {label = "ResNet-20 BatchNorm", model = "resnet", options = {depth = 20, norm = "batch"}}
+    {label = "ResNet-20 GroupNorm", model = "resnet", options = {depth = 20, norm = "group"}}
+    {label = "ViT", model = "vit", options = {depth = 4, width = 64}}
+    {label = "MLP-Mixer", model = "mixer", options = {depth = 4, width = 64}}
+"""
 
 import inspect
 from collections.abc import Mapping
@@ -9,11 +32,15 @@ from torch import nn
 
 from gentheory.errors import InputError
 from gentheory.models.cnn import cnn
+from gentheory.models.mixer import mixer
 from gentheory.models.mlp import mlp
+from gentheory.models.resnet import resnet
+from gentheory.models.vgg import vgg
+from gentheory.models.vit import vit
 
-__all__ = ["build", "cnn", "mlp"]
+__all__ = ["build", "cnn", "mixer", "mlp", "resnet", "vgg", "vit"]
 
-_BUILDERS = (mlp, cnn)
+_BUILDERS = (mlp, cnn, resnet, vgg, vit, mixer)
 
 
 def build(

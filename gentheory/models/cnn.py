@@ -4,8 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-from gentheory.errors import InputError
-from gentheory.models.mlp import at_least_one, yes_or_no
+from gentheory.models.options import at_least_one, images, one_of, yes_or_no
 from gentheory.models.scaling import Parametrization, check, finished, parametrized
 
 
@@ -33,13 +32,8 @@ def cnn(
     at_least_one("cnn.depth", depth)
     yes_or_no("cnn.bias", bias)
     check("cnn", parametrization, output_scale, symmetrized)
-    if down not in ("pool", "stride"):
-        raise InputError("cnn.down", repr(down), "'pool' or 'stride'", "choose one")
-    if len(shape) != 3:
-        raise InputError(
-            "cnn", f"inputs of shape {shape}", "images (channels, height, width)", "use model 'mlp'"
-        )
-    channels, height, breadth = shape
+    one_of("cnn.down", down, ("pool", "stride"))
+    channels, height, breadth = images("cnn", shape)
     layers: list[nn.Module] = []
     for index in range(depth):
         outgoing = width * 2**index

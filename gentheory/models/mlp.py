@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gentheory.errors import InputError
+from gentheory.models.options import at_least_one, one_of, yes_or_no
 from gentheory.models.scaling import Parametrization, check, finished, parametrized
 
 Activation = Literal["relu", "gelu", "tanh", "linear"]
@@ -20,7 +20,7 @@ class Residual(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, D] -> [B, D]."""
+        """[B, ...] -> [B, ...]."""
         return x + self.block(x)
 
 
@@ -53,10 +53,7 @@ def mlp(
     yes_or_no("mlp.bias", bias)
     check("mlp", parametrization, output_scale, symmetrized)
     kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
-    if activation not in kinds:
-        raise InputError(
-            "mlp.activation", repr(activation), f"one of {', '.join(kinds)}", "choose one"
-        )
+    one_of("mlp.activation", activation, kinds)
     widths = [prod(shape), *[width] * (depth - 1)]
     layers: list[nn.Module] = []
     for index, (incoming, outgoing) in enumerate(pairwise(widths)):
@@ -65,15 +62,3 @@ def mlp(
         layers.append(Residual(block) if skip and index > 0 else block)
     last = parametrized(nn.Linear(widths[-1], num_classes, bias=bias), parametrization)
     return finished(nn.Sequential(nn.Flatten(), *layers, last), output_scale, symmetrized)
-
-
-def at_least_one(place: str, value: int) -> None:
-    """Raise `InputError` unless the value is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(place, repr(value), "a whole number of at least 1", "give 1 or more")
-
-
-def yes_or_no(place: str, value: bool) -> None:
-    """Raise `InputError` unless the value is a truth value: a study's file may hold anything."""
-    if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(place, repr(value), "true or false", "give one of the two")

@@ -53,17 +53,42 @@ class Symmetrized(nn.Module):
         return (self.plus(x) - self.minus(x)) / math.sqrt(2)
 
 
-def parametrized(layer: nn.Linear | nn.Conv2d, parametrization: Parametrization) -> nn.Module:
-    """The layer as it is, or as W x / √fan_in + β b with W and b from N(0, 1)."""
-    if parametrization == "standard":
-        return layer
+def parametrized(
+    layer: nn.Linear | nn.Conv2d, parametrization: Parametrization, gain: float | None = None
+) -> nn.Module:
+    """The layer as it is, or as γ W x / √fan_in + β b with W and b from N(0, 1).
+
+    Without a `gain` γ is 1, and the layer as it is has PyTorch's own weights, which shrink what
+    passes through many layers. With one the standard weights are from N(0, γ² / fan_in), with
+    biases of 0: γ = √2 keeps the size of what passes through ReLUs (He et al. 2015).
+    """
     fan_in = layer.weight[0].numel()
+    if parametrization == "standard":
+        if gain is not None:
+            nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_in))
+            if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                nn.init.zeros_(layer.bias)
+        return layer
+    factor = (1.0 if gain is None else gain) / math.sqrt(fan_in)
     nn.init.normal_(layer.weight)
     if layer.bias is None:  # pyright: ignore[reportUnnecessaryComparison]
-        return nn.Sequential(Scale(1 / math.sqrt(fan_in)), layer)
+        return nn.Sequential(Scale(factor), layer)
     nn.init.normal_(layer.bias)
     # A plain layer between two factors, so that whatever knows plain layers knows this one.
-    return nn.Sequential(Scale(1 / (BIAS_FACTOR * math.sqrt(fan_in))), layer, Scale(BIAS_FACTOR))
+    return nn.Sequential(Scale(factor / BIAS_FACTOR), layer, Scale(BIAS_FACTOR))
+
+
+def relu_gain(height: int, width: int, stride: int = 1) -> float:
+    """√2, more for a convolution 3×3 whose kernel is often over the edge of so small an image.
+
+    Padding gives zeros: on one pixel a kernel meets one of its nine inputs. √(2 · 9 / met) with
+    the mean number met keeps the mean square of what passes through convolutions and ReLUs.
+    """
+    met = 1.0
+    for size in (height, width):
+        centres = range(0, size, stride)
+        met *= sum(min(size, at + 2) - max(0, at - 1) for at in centres) / len(centres)
+    return math.sqrt(2 * 9 / met)
 
 
 def finished(net: nn.Sequential, output_scale: float, symmetrized: bool) -> nn.Sequential:

@@ -82,7 +82,13 @@ def _train(
     unseen = _rows([shuffled[a:b] for a, b in parts], count)
     trained = job.repeated(len(parts)).train(rows=seen, progress=progress)
     losses, _ = example_losses(
-        job.module, job.loss, trained.theta, data.inputs, data.targets, unseen
+        job.module,
+        job.loss,
+        trained.theta,
+        data.inputs,
+        data.targets,
+        unseen,
+        statistics=trained.statistics,
     )
     seconds = (time.perf_counter() - start) / len(losses)
     stacks = [slice(place * count, (place + 1) * count) for place in range(len(parts))]

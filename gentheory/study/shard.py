@@ -15,6 +15,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.data.split import Split
 from gentheory.estimate import Estimate
 from gentheory.measures import Results, measure, table_row
+from gentheory.models.norm import with_statistics
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
@@ -98,8 +99,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     trained = job.train(progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
-    figures = evaluate(job.module, job.loss, trained.theta, job.data, recipe.test())
-    clean = evaluate(job.module, job.loss, trained.theta, job.data, recipe.clean_test())
+    figures = _evaluated(job, trained, recipe.test())
+    clean = _evaluated(job, trained, recipe.clean_test())
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     checkpoint.save(
         folder / "weights.safetensors",
@@ -108,6 +109,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         layout=Layout.of(job.module),
         records=records,
         trajectory=trained.trajectory,
+        statistics=trained.statistics,
     )
     costs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -122,6 +124,12 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
+
+
+def _evaluated(job: Job, trained: Trained, test: Split) -> Evaluation:
+    return evaluate(
+        job.module, job.loss, trained.theta, job.data, test, statistics=trained.statistics
+    )
 
 
 def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def _checkpoint(
     job: Job, trained: Trained, record: Mapping[str, Any], m: int, dtype: str
 ) -> Checkpoint:
     risk = EmpiricalRisk(
-        job.module,
+        with_statistics(job.module, {name: s[m] for name, s in trained.statistics.items()}),
         job.loss,
         job.data,
         weight_decay=record["weight_decay"],

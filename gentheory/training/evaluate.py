@@ -1,6 +1,7 @@
 """Losses and accuracies of a stack. The only place that reads test data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -37,10 +38,16 @@ def evaluate(
     theta: Float[Tensor, "M P"],
     train: Split,
     test: Split,
+    *,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> Evaluation:
     """Means in float64 over all training and all test examples."""
-    on_train, hits_train = example_losses(module, loss, theta, train.inputs, train.targets)
-    on_test, hits_test = example_losses(module, loss, theta, test.inputs, test.targets)
+
+    def on(data: Split) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
+        examples = (data.inputs, data.targets)
+        return example_losses(module, loss, theta, *examples, statistics=statistics)
+
+    (on_train, hits_train), (on_test, hits_test) = on(train), on(test)
     return Evaluation(
         on_train.mean(1),
         on_test.mean(1),
@@ -57,6 +64,8 @@ def example_losses(
     inputs: Tensor,
     targets: Tensor,
     rows: Int[Tensor, "M N"] | None = None,
+    *,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
     """Each model's loss of each example in float64, and whether its largest output is right.
 
@@ -64,7 +73,8 @@ def example_losses(
     """
     losses: list[Tensor] = []
     hits: list[Tensor] = []
-    for outputs, y in stacked_outputs(module, theta, inputs, targets, rows):
+    chunks = stacked_outputs(module, theta, inputs, targets, rows, statistics=statistics)
+    for outputs, y in chunks:
         losses.append(per_example(loss.values, outputs, y).double())
         hits.append(outputs.argmax(-1) == y)
     return torch.cat(losses, dim=1), torch.cat(hits, dim=1)
@@ -76,23 +86,27 @@ def stacked_outputs(
     inputs: Tensor,
     targets: Tensor,
     rows: Int[Tensor, "M N"] | None = None,
+    *,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, "M B"]]]:
     """Each model's outputs, with the targets, in chunks of bounded memory; nothing is recorded.
 
     A model sees all inputs in their order, or those at its `rows`. `targets` is [N], or [M, N]
-    where each model has its own.
+    where each model has its own. `statistics` are the models' running statistics [M, ...], by
+    name; without any they have the module's. The module is in eval mode meanwhile.
     """
     layout = Layout.of(module)
 
-    def one(theta: Tensor, x: Tensor) -> Tensor:
+    def one(theta: Tensor, own: dict[str, Tensor], x: Tensor) -> Tensor:
         # Copied: a first layer that works in place would write into the data.
-        return torch.func.functional_call(module, layout.unflatten(theta), (x.clone(),))
+        return torch.func.functional_call(module, layout.unflatten(theta) | own, (x.clone(),))
 
-    stacked = torch.func.vmap(one, in_dims=(0, None if rows is None else 0))
+    stacked = torch.func.vmap(one, in_dims=(0, 0, None if rows is None else 0))
+    carried = dict(statistics or {})
     size = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
     for x, y in _chunks(inputs, targets.expand(len(theta), -1), rows, size):
-        with torch.no_grad():
-            outputs = stacked(theta, x.to(theta.dtype))
+        with torch.no_grad(), _in_eval_mode(module):
+            outputs = stacked(theta, carried, x.to(theta.dtype))
         yield outputs, y
 
 
@@ -104,6 +118,18 @@ def per_example(
     """A function of (outputs [B, C], targets [B]) for every model of a stack: [M, B, ...]."""
     found = function(outputs.flatten(0, 1), targets.flatten(0, 1))
     return found.unflatten(0, targets.shape)
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
+    training = [part for part in module.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _chunks(

@@ -1,8 +1,8 @@
 """Training a stack of models of one architecture at once, each as if it were alone."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -48,6 +48,8 @@ class Trained:
     curve: Float[Tensor, "T M"]  # training loss before the first and after each epoch; nan at end
     trajectory: Trajectory | None = None
     """Of the stack, if it was kept; that of a diverged model may hold nan."""
+    statistics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Running statistics of normalization, [M, ...] by name."""
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
     """
     rows = None if rows is None else rows.to(data.inputs.device)
     task = Task(module, loss, data, rows)
-    stack = Stack.start(theta, task.losses(torch.arange(len(theta)), theta), plan.epochs)
+    stack = Stack.start(task, theta, plan.epochs)
     recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
     gradient = _stacked_gradient(module, loss)
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
@@ -85,11 +87,12 @@ def train(
         order = _shuffled(task, orders, models).to(theta.device)
         rates = in_epoch[:, None] * plan.learning_rate[models].double()
         state = (stack.theta[here], stack.buffer[here])
+        carried = {name: each[here] for name, each in stack.statistics.items()}
         own = optimizer.take(here)
         for examples, rate in zip(order.split(plan.batch_size, dim=1), rates, strict=True):
             index = task.index(here, examples)
             inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
-            found, outputs = gradient(state[0], inputs, targets)
+            found, (outputs, carried) = gradient(state[0], carried, inputs, targets)
             if recorder is not None:
                 duration = rate * effective[models]
                 recorder.see(epoch, here, examples, outputs, targets, duration)
@@ -98,19 +101,20 @@ def train(
             recorder.end_epoch(epoch, here, state[0])
         stack.steps[models] += len(in_epoch)
         duration = rates.sum(0) * effective[models]
-        losses = task.losses(here, state[0])
-        stack.advance(epoch, models, state, losses, duration, plan.stop_at_loss)
+        losses = task.losses(here, state[0], carried)
+        stack.advance(epoch, models, state, carried, losses, duration, plan.stop_at_loss)
         if progress is not None:
             progress(epoch / plan.epochs)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
     kept = None if recorder is None else recorder.trajectory(theta.dtype)
-    return Trained(stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve, kept)
+    ended = (stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
+    return Trained(*ended, kept, stack.statistics)
 
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
-    outputs, _ = next(
-        stacked_outputs(task.module, theta[:1], task.data.inputs[:1], task.data.targets[:1])
-    )
+    example = (task.data.inputs[:1], task.data.targets[:1])
+    statistics = task.statistics(theta[:1])
+    outputs, _ = next(stacked_outputs(task.module, theta[:1], *example, statistics=statistics))
     return Recorder.start(task.loss, theta, plan.epochs, (task.num_examples, outputs.shape[-1]))
 
 
@@ -122,13 +126,21 @@ def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Te
 
 def _stacked_gradient(
     module: nn.Module, loss: Loss
-) -> Callable[..., tuple[Float[Tensor, "M P"], Float[Tensor, "M B C"]]]:
-    """(theta [M, P], inputs [M, B, ...], targets [M, B]) -> gradients of mean losses, outputs."""
+) -> Callable[..., tuple[Float[Tensor, "M P"], tuple[Float[Tensor, "M B C"], dict[str, Tensor]]]]:
+    """(theta [M, P], statistics, inputs [M, B, ...], targets [M, B]) -> what a step needs.
+
+    That is the gradients of the mean losses, and the outputs with the new running statistics.
+    """
     layout = Layout.of(module)
 
-    def mean_loss(theta: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = torch.func.functional_call(module, layout.unflatten(theta), (inputs,))
-        return loss.values(outputs, targets).mean(), outputs
+    def mean_loss(
+        theta: Tensor, statistics: dict[str, Tensor], inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        tensors = layout.unflatten(theta) | statistics
+        # What the call puts in the place of a buffer stands in this dictionary afterwards.
+        outputs = torch.func.functional_call(module, tensors, (inputs,))
+        carried = {name: tensors[name] for name in statistics}
+        return loss.values(outputs, targets).mean(), (outputs, carried)
 
     return torch.func.vmap(torch.func.grad(mean_loss, has_aux=True))
 

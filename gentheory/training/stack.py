@@ -1,5 +1,6 @@
 """A stack in training: where each model stands, and what has become of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from gentheory.data.split import Split
 from gentheory.losses import Loss
+from gentheory.models.norm import running_statistics
 from gentheory.training.evaluate import example_losses
 
 Outcome = Literal["finished", "target", "diverged"]
@@ -35,11 +37,24 @@ class Task:
         """Indices into the data, of indices into these models' own examples."""
         return examples if self.rows is None else self.rows[models].gather(1, examples)
 
-    def losses(self, models: Tensor, theta: Float[Tensor, "M P"]) -> Float[Tensor, " M"]:
+    def statistics(self, theta: Float[Tensor, "M P"]) -> dict[str, Tensor]:
+        """Running statistics of each model before the first step, [M, ...] by name."""
+        found = running_statistics(self.module)
+        placed = {
+            n: b.to(theta.device, theta.dtype if b.is_floating_point() else None)
+            for n, b in found.items()
+        }
+        return {name: torch.stack([buffer] * len(theta)) for name, buffer in placed.items()}
+
+    def losses(
+        self, models: Tensor, theta: Float[Tensor, "M P"], statistics: Mapping[str, Tensor]
+    ) -> Float[Tensor, " M"]:
         """Mean losses of these models, each on its own examples; on the CPU."""
         rows = None if self.rows is None else self.rows[models]
         data = (self.data.inputs, self.data.targets)
-        losses, _ = example_losses(self.module, self.loss, theta, *data, rows)
+        losses, _ = example_losses(
+            self.module, self.loss, theta, *data, rows, statistics=statistics
+        )
         return losses.mean(1).cpu()
 
 
@@ -49,6 +64,8 @@ class Stack:
 
     theta: Float[Tensor, "M P"]
     buffer: Float[Tensor, "M P"]
+    statistics: dict[str, Tensor]
+    """Running statistics of normalization, [M, ...] by name."""
     outcomes: list[Outcome | None]
     """None while a model goes on."""
     steps: Int[Tensor, " M"]
@@ -56,16 +73,15 @@ class Stack:
     curve: Float[Tensor, "T M"]
 
     @classmethod
-    def start(
-        cls, theta: Float[Tensor, "M P"], losses: Float[Tensor, " M"], epochs: int
-    ) -> "Stack":
+    def start(cls, task: Task, theta: Float[Tensor, "M P"], epochs: int) -> "Stack":
         """Before the first step."""
-        count = len(theta)
+        count, statistics = len(theta), task.statistics(theta)
         curve = torch.full((epochs + 1, count), torch.nan, dtype=torch.float64)
-        curve[0] = losses
+        curve[0] = task.losses(torch.arange(count), theta, statistics)
         return cls(
             theta,
             torch.zeros_like(theta),
+            statistics,
             [None] * count,
             torch.zeros(count, dtype=torch.int64),
             torch.zeros(count, dtype=torch.float64),
@@ -82,6 +98,7 @@ class Stack:
         epoch: int,
         models: Int[Tensor, " M"],
         state: tuple[Float[Tensor, "M P"], Float[Tensor, "M P"]],
+        statistics: Mapping[str, Tensor],
         losses: Float[Tensor, " M"],
         duration: Float[Tensor, " M"],
         target: float | None,
@@ -96,6 +113,8 @@ class Stack:
         here = models.to(theta.device)[kept]
         self.theta = self.theta.index_copy(0, here, theta[kept])
         self.buffer = self.buffer.index_copy(0, here, buffer[kept])
+        for name, found in statistics.items():
+            self.statistics[name] = self.statistics[name].index_copy(0, here, found[kept])
         for m, fine, loss in zip(models.tolist(), good.tolist(), losses.tolist(), strict=True):
             self.outcomes[m] = _outcome(fine, loss, target)
 

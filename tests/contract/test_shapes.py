@@ -77,6 +77,20 @@ plan = Plan(2, 8, torch.tensor([0.1, 0.01]), torch.zeros(2), torch.zeros(2), "co
 orders = [generator(m) for m in range(2)]
 trained = train(net, losses.cross_entropy, start, recipe.train(), plan, orders)
 evaluate(net, losses.cross_entropy, trained.theta, recipe.train(), recipe.test())
+for name, options in {
+    "resnet": {"width": 2, "norm": "batch"},
+    "vgg": {"width": 2, "norm": "group"},
+    "vit": {"width": 4, "pool": "token"},
+    "mixer": {"width": 4},
+}.items():
+    other = models.build(name, shape=(1, 8, 8), num_classes=10, options=options)
+    start = flatten(other).repeat(2, 1)
+    found = train(other, losses.cross_entropy, start, recipe.train(), plan, orders)
+    assert evaluate(
+        other, losses.cross_entropy, found.theta, recipe.train(), recipe.test(),
+        statistics=found.statistics,
+    ).gap.shape == (2,)
+start = flatten(net).repeat(2, 1)
 record = {
     "model": description, "data": recipe.to_dict(), "loss": "cross_entropy",
     "weight_decay": 0.0, "steps": 8, "training_time": 0.5,

@@ -138,13 +138,17 @@ def test_initialization_is_torch_s_own():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet", {}, "model: found 'resnet', expected one of mlp, cnn; choose one of these"),
+        ("lenet", {}, "model: found 'lenet', expected one of mlp, cnn, resnet, vgg, vit, mixer;"),
         ("mlp", {"widht": 3}, "model mlp: found option 'widht', expected one of depth, width, act"),
         ("mlp", {"shape": (3,)}, "model mlp: found option 'shape'"),
         ("mlp", {"depth": 0}, "mlp.depth: found 0, expected a whole number of at least 1"),
         ("mlp", {"width": 2.0}, "mlp.width: found 2.0, expected a whole number"),
         ("mlp", {"width": True}, "mlp.width: found True"),
-        ("mlp", {"activation": "swish"}, "mlp.activation: found 'swish', expected one of relu"),
+        (
+            "mlp",
+            {"activation": "swish"},
+            "mlp.activation: found 'swish', expected one of 'relu', 'gelu', 'tanh', 'linear'",
+        ),
         ("cnn", {"depth": -1}, "cnn.depth: found -1"),
         ("cnn", {"width": "8"}, "cnn.width: found '8'"),
         ("cnn", {"down": "sample"}, "cnn.down: found 'sample', expected 'pool' or 'stride'"),
