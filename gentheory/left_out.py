@@ -140,7 +140,7 @@ def without_example_at_the_end(
         "absolute_damping": ridge,
         "plain_shift": plain.mean().item(),
         "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
-        "largest_leverage": torch.linalg.eigvals(own).abs().max().item(),
+        "largest_leverage": _largest_leverage(a, examples.middles),
     }
     shifts = torch.linalg.solve(eye - own, direct)
     return LeftOut(examples.targets, examples.outputs, shifts, stats)
@@ -224,4 +224,10 @@ class _Step:
         forces = self.residuals + torch.einsum("ncd,nd->nc", self.middles, left)
         driven_by = self.share * torch.einsum("ncp,nc->pn", j, forces)
         after = torch.cholesky_solve(before + driven_by, factor)
-        return after, float(torch.linalg.eigvals(own).abs().max())
+        return after, _largest_leverage(influence, self.middles)
+
+
+def _largest_leverage(influence: Float[Tensor, "N C C"], middles: Float[Tensor, "N C C"]) -> float:
+    """Largest eigenvalue of A_i Λ_i over the examples, from a symmetric matrix with the same."""
+    root = roots(middles)
+    return float(torch.linalg.eigvalsh(root.mT @ influence @ root).max())
