@@ -62,8 +62,9 @@ def disattenuated_kendall(
     SIMEX with the simulation done in closed form: normal noise of λ times the stated variance
     turns sgn(x_i - x_j) into erf((x_i - x_j) / √(2λ(σ_i² + σ_j²))) in expectation; a parabola
     through tau at λ = 0, 0.5, … 2 is read at λ = -1, where no error is left. An approximation
-    that takes back most of the attenuation and not all of it (for normal columns of reliability
-    0.8 about nine tenths, of 0.5 about three quarters); clipped to [-1, 1]. Columns have shape
+    that takes back most of the attenuation, not all: for normal columns, one of them with errors,
+    0.90 to 0.97 of it at a reliability of 0.9, 0.77 to 0.90 at 0.8, about half at 0.5;
+    clipped to [-1, 1]. Columns have shape
     [N]; costs O(N²), in bounded memory. nan and errors as for `kendall` and `reliability`.
     """
     x, x_stderr = _with_errors("x", x, x_stderr)
