@@ -42,8 +42,9 @@ def granulated(
             axes.add_patch(Rectangle(corner, 0.9, 0.84, fill=False, edgecolor=INK, linewidth=0.7))
         _lines(axes, predictors, sum(name not in summaries for name in names))
         axes.set_yticks(range(len(predictors)), labels=list(predictors), fontsize=8)
-        turn = 90 if max(map(len, names)) * _INCHES_PER_LETTER > _CELL else 0
-        axes.set_xticks(range(len(names)), labels=names, fontsize=8, rotation=turn)
+        axes.set_xticks(range(len(names)), labels=names, fontsize=8)
+        for label, name in zip(axes.get_xticklabels(), names, strict=True):
+            label.set_rotation(90 if len(name) * _INCHES_PER_LETTER > _CELL else 0)
         axes.set_xlabel("framed: the interval leaves out 0", fontsize=7, color=MUTED)
     return axes
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from gentheory.plots.frame import group, numbers, require
 from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels, styled
@@ -35,12 +35,12 @@ def parameter_ratio(
         for axes, frame in zip(grid, predictors.values(), strict=True):
             axes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
             for name, rows in group(frame, "architecture", what="").items():
-                _line(axes, rows, look[name])
-        _frame(grid, numbers(points, "ratio"), look)
+                _line(axes, rows, look[name], name)
+        _frame(grid, numbers(points, "ratio"))
     return grid
 
 
-def _line(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, look: Look, name: str) -> None:
     order = np.argsort(numbers(rows, "ratio"), kind="stable")
     names = ("ratio", "kendall", "kendall.low", "kendall.high")
     x, y, low, high = (numbers(rows, column)[order] for column in names)
@@ -53,11 +53,12 @@ def _line(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
         markersize=4.5,
         linestyle=look.line,
         linewidth=1.1,
+        label=name,
         zorder=3,
     )
 
 
-def _frame(grid: list[Axes], ratio: np.ndarray, look: dict[str, Look]) -> None:
+def _frame(grid: list[Axes], ratio: NDArray[np.float64]) -> None:
     low, high = float(ratio.min()) / 1.2, float(ratio.max()) * 1.2
     for axes in grid:
         axes.set_ylim(-1.05, 1.05)
@@ -66,11 +67,12 @@ def _frame(grid: list[Axes], ratio: np.ndarray, look: dict[str, Look]) -> None:
         log_axis(axes.xaxis, low, high)
     figure = grid[0].get_figure(root=True)
     assert figure is not None
-    handles = [
-        Line2D([], [], color=each.colour, marker=each.marker, linestyle=each.line, label=name)
-        for name, each in look.items()
-    ]
+    handles = {
+        name: handle
+        for axes in grid
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     count = max(1, int(figure.get_figwidth() / 1.7))
-    figure.legend(handles=handles, loc="outside upper left", ncols=count)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=count)
     figure.supxlabel("P/n: parameters per training example (no unit)", fontsize=9)
     figure.supylabel("Kendall's τ with the gap (no unit)", fontsize=9)
