@@ -102,6 +102,20 @@ def test_the_interval_of_noise_holds_zero_as_often_as_it_says():
     assert np.mean(hits) > 0.9
 
 
+def test_the_stderr_is_the_spread_over_new_configurations_and_repeats():
+    axes, _ = grid(4, 4, 4, repeats=2)
+    place = np.unique(np.stack(list(axes.values())), axis=1, return_inverse=True)[1].reshape(-1)
+    found = []
+    for seed in range(200):
+        worth, *noise = np.random.default_rng(seed).normal(size=(3, 128))
+        x, y = worth[place] + noise[0], worth[place] + noise[1] / 2
+        found.append(conditional_information(x, y, axes).least)
+    values, errors = np.array([(each.value, each.stderr) for each in found]).T
+    assert values.std() == pytest.approx(np.sqrt((errors**2).mean()), rel=0.25)
+    truth = values.mean()
+    assert 0.9 < np.mean([each.low <= truth <= each.high for each in found]) < 0.99
+
+
 def test_a_measure_that_echoes_one_axis_says_nothing_once_it_is_given():
     axes, _ = grid(5, 4, 4)
     noise = np.random.default_rng(0).normal(size=(2, 80))

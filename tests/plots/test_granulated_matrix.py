@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gentheory.errors import InputError
-from gentheory.plots.granulated import granulated
+from gentheory.plots.granulated_matrix import granulated_matrix
 
 
 def table():
@@ -21,7 +21,7 @@ def table():
 
 
 def test_every_number_stands_in_its_cell_and_summaries_last():
-    axes = granulated(table())
+    axes = granulated_matrix(table())
     assert [t.get_text() for t in axes.get_xticklabels()] == ["width", "learning rate", "K"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["parameters", "tic.exact"]
     found = {t.get_position(): t.get_text() for t in axes.texts}
@@ -29,7 +29,7 @@ def test_every_number_stands_in_its_cell_and_summaries_last():
 
 
 def test_what_differs_from_zero_is_bold_and_framed():
-    axes = granulated(table())
+    axes = granulated_matrix(table())
     bold = {t.get_position() for t in axes.texts if t.get_fontweight() == "bold"}
     assert bold == {(0, 0), (0, 1), (2, 1)}
     framed = {(round(p.get_x() + 0.45), round(p.get_y() + 0.42)) for p in axes.patches}
@@ -38,11 +38,11 @@ def test_what_differs_from_zero_is_bold_and_framed():
 
 def test_draws_on_given_axes():
     axes = Figure().subplots()
-    assert granulated(table(), axes=axes) is axes
+    assert granulated_matrix(table(), axes=axes) is axes
 
 
 def test_tables_that_cannot_be_drawn():
     with pytest.raises(InputError, match=r"found no column psi\.low"):
-        granulated(table().drop(columns="psi.low"))
+        granulated_matrix(table().drop(columns="psi.low"))
     with pytest.raises(InputError, match="found no rows, expected a predictor"):
-        granulated(table().iloc[:0])
+        granulated_matrix(table().iloc[:0])

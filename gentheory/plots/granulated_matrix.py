@@ -14,7 +14,7 @@ from gentheory.plots.style import INK, MUTED, styled
 _ROW, _CELL, _INCHES_PER_LETTER = 0.25, 0.62, 0.085
 
 
-def granulated(
+def granulated_matrix(
     table: pd.DataFrame,
     *,
     summaries: tuple[str, ...] = ("Ψ", "K"),
