@@ -11,6 +11,7 @@ from gentheory.plots.cells import paint
 from gentheory.plots.frame import group, numbers, require
 from gentheory.plots.style import INK, MUTED, styled
 
+_BOUNDS = ("psi", "psi.low", "psi.high")
 _ROW, _CELL, _INCHES_PER_LETTER = 0.25, 0.62, 0.085
 
 
@@ -47,9 +48,6 @@ def granulated_matrix(
             label.set_rotation(90 if len(name) * _INCHES_PER_LETTER > _CELL else 0)
         axes.set_xlabel("framed: the interval leaves out 0", fontsize=7, color=MUTED)
     return axes
-
-
-_BOUNDS = ("psi", "psi.low", "psi.high")
 
 
 def _new(predictors: list[str], names: list[str]) -> Axes:

@@ -103,20 +103,10 @@ def _partners(
     groups: Sequence[NDArray[np.intp]],
 ) -> list[_Sums]:
     """For each set S, sums over the partners in each group, from each configuration; [C, G_S]."""
-    sizes = [int(code.max(initial=-1)) + 1 for code in groups]
-    num_configurations, width = len(found.codes), sum(sizes)
-    bytes_needed = 8 * width * (6 * num_configurations + 2 * len(x))
-    if bytes_needed > _MAX_BYTES:
-        expected = f"at most {_MAX_BYTES / 2**30:.0f} GiB"
-        cure = "leave out axes with many values, or round them to a few levels"
-        raise InputError("axes", f"{bytes_needed / 2**30:.1f} GiB of counts", expected, cure)
-    ends = np.cumsum(sizes)
-    member = np.zeros((num_configurations, width))
-    for code, end, size in zip(groups, ends, sizes, strict=True):
-        member[np.arange(num_configurations), end - size + code] = 1
+    member, ends = _members(groups, len(x))
     weights = found.weights
     to_group = member[found.of_row] * weights[:, None]
-    sums = np.zeros((3, num_configurations, width))
+    sums = [np.zeros_like(member) for _ in range(3)]
     step = max(1, _MAX_BLOCK // max(len(x), 1))
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
@@ -129,6 +119,26 @@ def _partners(
     pairs = member.sum(axis=0) - member
     parts = (np.split(each, ends[:-1], axis=-1) for each in (pairs, *sums))
     return [_Sums(*each) for each in zip(*parts, strict=True)]
+
+
+def _members(
+    groups: Sequence[NDArray[np.intp]], num_rows: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """One where a configuration is in a group, the sets side by side: [C, Σ G_S], and their ends.
+
+    Raises `InputError` where such matrices would not fit.
+    """
+    sizes = [int(code.max(initial=-1)) + 1 for code in groups]
+    count, width, ends = len(groups[0]), sum(sizes), np.cumsum(sizes)
+    bytes_needed = 8 * width * (6 * count + 2 * num_rows)
+    if bytes_needed > _MAX_BYTES:
+        expected = f"at most {_MAX_BYTES / 2**30:.0f} GiB"
+        cure = "leave out axes with many values, or round them to a few levels"
+        raise InputError("axes", f"{bytes_needed / 2**30:.1f} GiB of counts", expected, cure)
+    member = np.zeros((count, width))
+    for code, end, size in zip(groups, ends.tolist(), sizes, strict=True):
+        member[np.arange(count), end - size + code] = 1
+    return member, ends
 
 
 def _ratios(code: NDArray[np.intp], partners: _Sums) -> tuple[float, NDArray[np.float64]]:
