@@ -5,17 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gentheory.plots.cells import paint
 from gentheory.plots.frame import group, numbers, require
-from gentheory.plots.style import INK, styled
+from gentheory.plots.style import styled
 
 MEAN = "mean over settings"
 
-# From orange over white to blue, which every kind of colour vision tells apart.
-_COLOURS = LinearSegmentedColormap.from_list("orange to blue", ["#d55e00", "#ffffff", "#0072b2"])
 _ROW = 0.23
 _INCHES_PER_LETTER = 0.072
 
@@ -82,34 +80,12 @@ def _draw(
     block: list[tuple[str, str]],
 ) -> None:
     rows, columns = values.shape
-    edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
-    axes.pcolormesh(
-        *edges, values, cmap=_COLOURS, vmin=-1, vmax=1, edgecolors="white", linewidth=0.5
-    )
-    for (row, column), number in np.ndenumerate(values):
-        if np.isfinite(number):
-            written = axes.text(column, row, _short(number), ha="center", va="center")
-            written.set(color="white" if abs(number) > 0.75 else INK, fontsize=6.5)
-            written.set_fontweight("bold" if row == rows - 1 else "normal")
+    bold = np.zeros(values.shape, dtype=bool)
+    bold[-1] = True
+    paint(axes, values, bold=bold)
     axes.axhline(rows - 1.5, color="white", linewidth=3)
     for place, (one, other) in enumerate(pairwise(kind for _, kind in block)):
         if one != other:
             axes.axvline(place + 0.5, color="white", linewidth=3)
-    axes.set_ylim(rows - 0.5, -0.5)
     axes.set_yticks(range(rows), labels=[*settings, MEAN], fontsize=7)
-    axes.set_xticks(range(columns), labels=[name for name, _ in block], fontsize=7)
-    axes.tick_params(axis="x", labeltop=True, labelbottom=False, rotation=90, length=0, pad=2)
-    axes.tick_params(axis="y", length=0, pad=2)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _short(value: float) -> str:
-    """Two decimals without the zero before the point.
-
-    >>> _short(0.724), _short(-0.5), _short(1.0), _short(-0.001)
-    ('.72', '−.50', '1.00', '.00')
-    """
-    text = f"{value:.2f}".replace("0.", ".", 1)
-    return ".00" if text == "-.00" else text.replace("-", "−")
+    axes.set_xticks(range(columns), labels=[name for name, _ in block], fontsize=7, rotation=90)

@@ -36,24 +36,32 @@ def same_length(columns: Mapping[str, NDArray[np.generic]]) -> int:
 def cluster_indices(clusters: ArrayLike | None, num_rows: int) -> NDArray[np.intp]:
     """Index of each row's cluster, 0 … G-1 in the order of the labels; None: a row is a cluster.
 
-    Labels are whole numbers or strings, shape [N]. Raises `InputError` for any other shape and
-    for labels that do not sort (None among strings) or are nan.
+    Raises `InputError` as `label_indices` does.
     """
-    if clusters is None:
-        return np.arange(num_rows)
-    labels = np.asarray(clusters)
+    return (
+        np.arange(num_rows) if clusters is None else label_indices("clusters", clusters, num_rows)
+    )
+
+
+def label_indices(name: str, column: ArrayLike, num_rows: int) -> NDArray[np.intp]:
+    """Place of each row's label among the distinct ones in rising order, from 0; shape [N].
+
+    Labels are numbers or strings, shape [N]. Raises `InputError` for any other shape and for
+    labels that do not sort (None among strings) or are nan.
+    """
+    labels = np.asarray(column)
     if labels.shape != (num_rows,):
         found, expected = f"shape {labels.shape}", f"({num_rows},), one label for each row"
-        raise InputError("clusters", found, expected, "label every row once")
+        raise InputError(name, found, expected, "label every row once")
     missing = np.flatnonzero(labels != labels)
     if len(missing):
         cure = "drop the row or give it a label of its own"
-        raise InputError(f"clusters[{missing[0]}]", "nan", "a label", cure)
+        raise InputError(f"{name}[{missing[0]}]", "nan", "a label", cure)
     try:
         return np.unique(labels, return_inverse=True)[1]
     except TypeError as error:
         cure = "label every row with a string or every row with a number"
-        raise InputError("clusters", str(error), "labels of one kind", cure) from error
+        raise InputError(name, str(error), "labels of one kind", cure) from error
 
 
 def _finite(name: str, column: ArrayLike) -> NDArray[np.float64]:

@@ -13,6 +13,12 @@ from gentheory.stats import rank, weighted
 from gentheory.stats.columns import cluster_indices, finite_columns
 from gentheory.stats.resample import Interval, draw_counts
 
+_PARTIAL = (
+    ("kendall", rank.partial_kendall, weighted.partial_kendall),
+    ("spearman", rank.partial_spearman, weighted.partial_spearman),
+    ("pearson", rank.partial_pearson, weighted.partial_pearson),
+)
+
 
 def kendall_interval(
     x: ArrayLike,
@@ -46,9 +52,10 @@ def correlate(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of `kendall`, `spearman`, `pearson` and, with `given`, `partial_kendall`.
+    """Intervals of `kendall`, `spearman`, `pearson` and, with `given`, of their partial forms.
 
-    All of them see the same resamples. Columns have shape [N]; what is undefined is nan. Raises
+    The keys are the functions' names, `partial_kendall` and so on for the partial forms. All of
+    them see the same resamples. Columns have shape [N]; what is undefined is nan. Raises
     `InputError` as `bootstrap` and `kendall` do.
     """
     resampling = (clusters, num_resamples, level, seed)
@@ -60,8 +67,10 @@ def correlate(
     }
     if given is not None:
         triple = pair | {"given": given}
-        partial = _interval(rank.partial_kendall, weighted.partial_kendall, triple, *resampling)
-        intervals["partial_kendall"] = partial
+        intervals |= {
+            f"partial_{name}": _interval(value, resampled, triple, *resampling)
+            for name, value, resampled in _PARTIAL
+        }
     return intervals
 
 

@@ -1,10 +1,11 @@
-"""Correlation of two columns: Kendall's tau-b and its partial form, Spearman's rho, Pearson's r.
+"""Correlation of two columns: Kendall's tau-b, Spearman's rho, Pearson's r; partial forms.
 
 Each is nan, not an error, where it is undefined: with fewer than three rows, or where a column
 is constant. Kendall 1938, 1942, 1945; Spearman 1904.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,18 +65,48 @@ def partial_kendall(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
     `kendall` does.
     """
     x, y, given = finite_columns({"x": x, "y": y, "given": given})
-    taus = (kendall(x, y), kendall(x, given), kendall(y, given))
-    return float(partial_tau(*(np.asarray(tau) for tau in taus)))
+    return _partial(kendall, x, y, given)
 
 
-def partial_tau(
+def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
+    """Spearman's partial rho: Pearson's partial r of the ranks.
+
+    It is nan where `given` orders `x` or `y` completely. Columns have shape [N]. Raises
+    `InputError` as `kendall` does.
+    """
+    x, y, given = finite_columns({"x": x, "y": y, "given": given})
+    return _partial(spearman, x, y, given)
+
+
+def partial_pearson(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
+    """Pearson's partial r, the correlation of what a line through `given` leaves of `x` and `y`.
+
+    (r_xy - r_xz r_yz) / √((1 - r_xz²)(1 - r_yz²)), z = `given`; 0 in expectation for normal
+    columns which depend on each other through `given` alone. It is nan where `x` or `y` is a
+    line of `given`. Columns have shape [N]. Raises `InputError` as `kendall` does.
+    """
+    x, y, given = finite_columns({"x": x, "y": y, "given": given})
+    return _partial(pearson, x, y, given)
+
+
+def partial_correlation(
     xy: NDArray[np.float64], xz: NDArray[np.float64], yz: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Kendall's partial tau from the three taus, entry by entry; nan where it is undefined."""
+    """The partial correlation from the three, entry by entry; nan where it is undefined."""
     remainder = np.stack([1 - xz**2, 1 - yz**2])
     # A tau that is not ±1 keeps 1 - tau² above 1 / (number of pairs); below this is rounding.
     remainder[remainder < 64 * np.finfo(np.float64).eps] = np.nan
     return np.clip((xy - xz * yz) / np.sqrt(remainder.prod(axis=0)), -1.0, 1.0)
+
+
+def _partial(
+    correlation: Callable[[ArrayLike, ArrayLike], float],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    given: NDArray[np.float64],
+) -> float:
+    pairs = (x, y), (x, given), (y, given)
+    return float(partial_correlation(*(np.asarray(correlation(*pair)) for pair in pairs)))
 
 
 def _undefined(column: NDArray[np.float64]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from gentheory.errors import InputError
 from gentheory.stats.columns import cluster_indices, same_length
@@ -23,13 +24,14 @@ _MAX_COUNTS = 2**22
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its bootstrap interval."""
+    """A statistic with the interval that a bootstrap or a jackknife gives it."""
 
     value: float
     """The statistic of the rows themselves; nan where it is undefined."""
     low: float
     high: float
-    """The bootstrap's percentiles (1 - level)/2 and (1 + level)/2."""
+    """The bootstrap's percentiles (1 - level)/2 and (1 + level)/2; of a jackknife, the normal
+    law's, value ± z · stderr."""
     stderr: float
     """Standard deviation of the resampled statistic: it covers the draw of the rows or clusters."""
     count: int
@@ -53,6 +55,25 @@ class Interval:
             return cls(value, math.nan, math.nan, math.nan, count, level)
         low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
         return cls(value, float(low), float(high), float(kept.std(ddof=1)), count, level)
+
+    @classmethod
+    def from_jackknife(
+        cls, value: float, left_out: NDArray[np.float64], *, count: int, level: float
+    ) -> "Interval":
+        """value ± z · √((G - 1)/G Σ (v_g - mean v)²), v [G] the statistic without one of G groups.
+
+        Groups without which the statistic is not finite are left out; where they are more than
+        half of all, or fewer than two remain, `low`, `high` and `stderr` are nan. Raises
+        `InputError` for a level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise InputError("level", str(level), "a fraction between 0 and 1", "give 0.95")
+        kept = left_out[np.isfinite(left_out)]
+        if len(kept) < max(2, len(left_out) / 2):
+            return cls(value, math.nan, math.nan, math.nan, count, level)
+        stderr = float(np.sqrt(len(kept) - 1) * kept.std())
+        reach = float(norm.ppf((1 + level) / 2)) * stderr
+        return cls(value, value - reach, value + reach, stderr, count, level)
 
 
 def bootstrap(

@@ -5,12 +5,13 @@ ties with each other, and every sum over rows or pairs of rows becomes a weighte
 results equal those of the functions in `rank` on the rows written out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gentheory.stats.rank import MIN_ROWS, partial_tau
+from gentheory.stats.rank import MIN_ROWS, partial_correlation
 from gentheory.stats.resample import Counts
 
 _MAX_BLOCK = 2**22
@@ -68,7 +69,7 @@ def kendall(counts: Counts, x: Column, y: Column) -> NDArray[np.float64]:
 
 def partial_kendall(counts: Counts, x: Column, y: Column, given: Column) -> NDArray[np.float64]:
     """Partial tau of each resample, shape [K]; nan where it is undefined. Costs O(K N²)."""
-    return partial_tau(kendall(counts, x, y), kendall(counts, x, given), kendall(counts, y, given))
+    return _partial(kendall, counts, x, y, given)
 
 
 def spearman(counts: Counts, x: Column, y: Column) -> NDArray[np.float64]:
@@ -83,6 +84,16 @@ def pearson(counts: Counts, x: Column, y: Column) -> NDArray[np.float64]:
     return np.where(varies, _moment_correlation(counts, x.values, y.values), np.nan)
 
 
+def partial_spearman(counts: Counts, x: Column, y: Column, given: Column) -> NDArray[np.float64]:
+    """Spearman's partial rho of each resample, shape [K]; nan where it is undefined."""
+    return _partial(spearman, counts, x, y, given)
+
+
+def partial_pearson(counts: Counts, x: Column, y: Column, given: Column) -> NDArray[np.float64]:
+    """Pearson's partial r of each resample, shape [K]; nan where it is undefined."""
+    return _partial(pearson, counts, x, y, given)
+
+
 def median(counts: Counts, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Median of each resample of a column [N], shape [K]; nan for a resample without rows."""
     order = np.argsort(values, kind="stable")
@@ -92,6 +103,17 @@ def median(counts: Counts, values: NDArray[np.float64]) -> NDArray[np.float64]:
     places = [(ends <= middle[:, None]).sum(axis=1) for middle in ((total - 1) // 2, total // 2)]
     found = np.mean([values[order[np.minimum(p, len(values) - 1)]] for p in places], axis=0)
     return np.where(total > 0, found, np.nan)
+
+
+def _partial(
+    correlation: Callable[[Counts, Column, Column], NDArray[np.float64]],
+    counts: Counts,
+    x: Column,
+    y: Column,
+    given: Column,
+) -> NDArray[np.float64]:
+    pairs = (x, y), (x, given), (y, given)
+    return partial_correlation(*(correlation(counts, *pair) for pair in pairs))
 
 
 def _moment_correlation(

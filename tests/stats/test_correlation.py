@@ -11,6 +11,8 @@ from gentheory.stats import (
     kendall,
     kendall_interval,
     partial_kendall,
+    partial_pearson,
+    partial_spearman,
     pearson,
     resample,
     spearman,
@@ -18,6 +20,11 @@ from gentheory.stats import (
 )
 
 STATISTICS = {"kendall": kendall, "spearman": spearman, "pearson": pearson}
+PARTIAL = {
+    "partial_kendall": partial_kendall,
+    "partial_spearman": partial_spearman,
+    "partial_pearson": partial_pearson,
+}
 
 
 def table(num_rows, *, tied, seed=0):
@@ -41,7 +48,8 @@ def test_equals_the_slow_bootstrap_on_the_same_resamples(num_rows, tied, cluster
     options = {"clusters": labels if clustered else None, "num_resamples": 60, "seed": 5}
     fast = correlate(x, y, given=given, **options)
     slow = {name: bootstrap(statistic, x, y, **options) for name, statistic in STATISTICS.items()}
-    slow["partial_kendall"] = bootstrap(partial_kendall, x, y, given, **options)
+    for name, statistic in PARTIAL.items():
+        slow[name] = bootstrap(statistic, x, y, given, **options)
     assert fast.keys() == slow.keys()
     for name in slow:
         np.testing.assert_allclose(numbers(fast[name]), numbers(slow[name]), rtol=0, atol=1e-12)
@@ -57,9 +65,10 @@ def test_every_resample_equals_the_slow_one_degenerate_ones_too():
         expected = [slow(x[drawn], y[drawn]) for drawn in rows]
         assert np.isnan(expected).any()
         np.testing.assert_allclose(fast(counts, *columns[:2]), expected, rtol=0, atol=1e-12)
-    expected = [partial_kendall(x[drawn], y[drawn], given[drawn]) for drawn in rows]
-    found = weighted.partial_kendall(counts, *columns)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    for name, slow in PARTIAL.items():
+        expected = [slow(x[drawn], y[drawn], given[drawn]) for drawn in rows]
+        found = getattr(weighted, name)(counts, *columns)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_rounding_of_the_mean_gives_a_constant_resample_no_correlation():

@@ -6,9 +6,20 @@ import pytest
 from scipy import stats
 
 from gentheory.errors import InputError
-from gentheory.stats import kendall, partial_kendall, pearson, spearman
+from gentheory.stats import (
+    kendall,
+    partial_kendall,
+    partial_pearson,
+    partial_spearman,
+    pearson,
+    spearman,
+)
 
-ALL = [kendall, spearman, pearson, lambda x, y: partial_kendall(x, y, np.arange(len(x)) % 2)]
+PARTIAL = [partial_kendall, partial_spearman, partial_pearson]
+ALL = [
+    *(kendall, spearman, pearson),
+    *(lambda x, y, f=f: f(x, y, np.arange(len(x)) % 2) for f in PARTIAL),
+]
 
 
 def tied_pair(seed, num_rows):
@@ -43,6 +54,24 @@ def test_partial_kendall_by_hand():
     x, y, given = [1, 2, 3, 4], [1, 3, 2, 4], [2, 3, 1, 4]
     expected = (2 / 3 - 2 / 9) / math.sqrt((1 - 1 / 9) * (1 - 4 / 9))
     assert partial_kendall(x, y, given) == pytest.approx(expected, abs=1e-15)
+
+
+def test_partial_pearson_is_that_of_the_residuals_of_two_lines():
+    x, y, given = np.random.default_rng(0).normal(size=(3, 50)) + np.linspace(0, 3, 50)
+    design = np.stack([np.ones(50), given], axis=1)
+    left = [c - design @ np.linalg.lstsq(design, c)[0] for c in (x, y)]
+    assert partial_pearson(x, y, given) == pytest.approx(stats.pearsonr(*left).statistic)
+    ranks = [stats.rankdata(np.round(c)) for c in (x, y, given)]
+    rounded = [np.round(c) for c in (x, y, given)]
+    assert partial_spearman(*rounded) == pytest.approx(partial_pearson(*ranks), abs=1e-14)
+
+
+def test_partial_pearson_of_columns_that_share_only_given_is_zero():
+    given, *noise = np.random.default_rng(0).normal(size=(3, 4000))
+    x, y = given + noise[0], given + noise[1]
+    assert abs(partial_pearson(x, y, given)) < 3 / math.sqrt(4000)
+    assert pearson(x, y) == pytest.approx(0.5, abs=0.04)
+    assert math.isnan(partial_pearson(x, y, 3 - 2 * x))
 
 
 def test_partial_kendall_is_undefined_where_given_orders_a_column_completely():
