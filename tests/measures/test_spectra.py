@@ -325,6 +325,7 @@ def test_nan_has_failed():
     net = CASES["mlp"].module
     with torch.no_grad():
         net[0].weight[0, 0] = torch.nan
+    net[0].weight.requires_grad_(False)
     risk = gt.EmpiricalRisk(net, "cross_entropy", CASES["mlp"].data)
     for estimate in gt.measure(risk, ["spectra.top", "spectra.trace"]).values():
         assert estimate.status == "failed"

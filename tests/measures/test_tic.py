@@ -344,6 +344,7 @@ def test_a_model_that_gives_nan_has_failed(name: str):
     net = CASES["mlp"].module
     with torch.no_grad():
         net[4].bias[0] = torch.nan
+    net[4].bias.requires_grad_(False)
     risk = gt.EmpiricalRisk(net, "cross_entropy", CASES["mlp"].data)
     estimate = gt.measure(risk, [f"tic.{name}"])[f"tic.{name}"]
     assert estimate.status == "failed"

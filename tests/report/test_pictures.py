@@ -50,4 +50,4 @@ def test_settings_are_placed_by_the_measures_that_describe_them(many):
     assert regime_grid(analysis).rows[0][1].text == f"{row['median']:.3g}"
     plain = analyse(many, num_resamples=10)
     assert regime_grid(plain) is None
-    assert "regime" not in {picture.name for picture in pictures(many, plain)}
+    assert plain.regimes.empty
