@@ -12,7 +12,7 @@ from benchmarks.contest import OURS, Job
 SLOW_SECONDS, SLOW_RATIO = 2.0, 1.25
 """A peer whose first run takes longer than this, and than the fastest peer's by this ratio, is not
 run again: it is not the best one."""
-LONG_SECONDS = 4.0
+LONG_SECONDS = 10.0
 """A run that takes longer is not warmed up for: what is new in a first run is little beside it."""
 FEWEST = 3
 """Pairs, or two where these cost more than twice the budget."""

@@ -10,11 +10,11 @@ from torch.utils._pytree import tree_leaves
 
 from gentheory.risk import EmpiricalRisk
 
-_TENSOR = 2**20
+_TENSOR = 3 * 2**20
 """Bytes of a mean activation of a chunk: less, and operations' overhead shows; more, and they
 leave the caches."""
 
-_PARAMETERS = 8
+_PARAMETERS = 16
 """Activations of a chunk over the bytes of the parameters, which every chunk goes through too."""
 
 _MOST = 2**28

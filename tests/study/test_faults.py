@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown architecture": (
         tiny.study(architectures=[tiny.net(model="mlpp")]),
-        r"architectures\.net: model: found 'mlpp', expected one of mlp, cnn, .*; choose one of these",
+        r"architectures\.net: model: found 'mlpp', expected one of mlp, cnn, .*",
     ),
     "unknown data": (
         tiny.study(data={"name": "digitz"}),
