@@ -15,7 +15,7 @@ from benchmarks.nets import Problem
 def ours(problem: Problem, *, matrix: str, count: int) -> Job:
     operator = {"hessian": gt.hessian, "ggn": gt.ggn}[matrix](problem.risk())
     v = problem.vectors(count)
-    for _ in range(5):  # first plainly, then it linearizes: PyHessian's graph is there too by now
+    for _ in range(12):  # first plainly, then it linearizes: PyHessian's graph is there too by now
         operator(v)
     return Job(lambda: operator(v))
 
