@@ -99,7 +99,9 @@ COMPARISONS = [
             "nngeometry": nngeometry,
         },
         target=1.5,
-        tolerance=1e-3,
+        # Their float32 sums over 1.6 million positions of the CNN are off by that much; ours, in
+        # float64 from chunk to chunk, by 3e-6.
+        tolerance=5e-3 if net == "cnn" else 1e-3,
         flops=flops.kronecker_factors,
         notes={
             "curvlinops": "type-2",
