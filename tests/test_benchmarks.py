@@ -79,10 +79,11 @@ def test_first_runs_that_only_warm_up_are_not_counted(monkeypatch: pytest.Monkey
 
 def test_long_first_runs_are_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    jobs = {OURS: clock.job(OURS, 5.0), "peer": clock.job("peer", 6.0)}
-    found = timing.in_turn(jobs, budget=20.0)
+    own, other = timing.LONG_SECONDS + 1, timing.LONG_SECONDS + 2
+    jobs = {OURS: clock.job(OURS, own), "peer": clock.job("peer", other)}
+    found = timing.in_turn(jobs, budget=2.5 * (own + other))
     assert clock.order == [OURS, "peer"] * 3
-    assert found.seconds == {OURS: [5.0] * 3, "peer": [6.0] * 3}
+    assert found.seconds == {OURS: [own] * 3, "peer": [other] * 3}
 
 
 @pytest.mark.parametrize(
