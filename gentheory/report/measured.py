@@ -3,13 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from gentheory.estimate import Estimate
 from gentheory.measures import Results, describe
+from gentheory.report.templates import style, template
 from gentheory.study.provenance import provenance
 
 _LONG = 12
@@ -30,17 +28,12 @@ class Frame:
 
 def render_results(results: Results, about: Mapping[str, Any], frame: Frame | None = None) -> str:
     """One self-contained HTML page; `about` says what was measured, by name."""
-    folder = files("gentheory.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((folder / "measured.html.jinja").read_text("utf-8"))
     families: dict[str, list[dict[str, Any]]] = {}
     for name, estimate in results.items():
         row = _row(name, estimate, results.seconds[name])
         families.setdefault(name.partition(".")[0], []).append(row)
-    return template.render(
-        style=(folder / "page.css").read_text("utf-8"),
+    return template("measured.html.jinja").render(
+        style=style(),
         families=families,
         notes=results.notes(),
         frame=frame,

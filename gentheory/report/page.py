@@ -5,12 +5,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from gentheory.plots.export import write
 from gentheory.report.analysis import Analysis, analyse
@@ -28,6 +26,7 @@ from gentheory.report.grids import (
 )
 from gentheory.report.pictures import Picture, pictures
 from gentheory.report.population import MANY_SETTINGS
+from gentheory.report.templates import style, template
 from gentheory.study.tables import Tables
 
 _WHOLE = re.compile(r"(\[[^\]]*\]|\b\d+-\w+)")
@@ -67,13 +66,8 @@ def render_page(
     tables: Tables, analysis: Analysis, findings: list[str], drawn: list[Picture]
 ) -> str:
     """The page as a text, everything from the tables escaped."""
-    folder = files("gentheory.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((folder / "page.html.jinja").read_text("utf-8"))
-    return template.render(
-        style=(folder / "page.css").read_text("utf-8"),
+    return template("page.html.jinja").render(
+        style=style(),
         tables=tables,
         paragraphs=[text for text in map(str.strip, tables.description.split("\n\n")) if text],
         findings=[_WHOLE.split(finding) for finding in findings],
