@@ -23,9 +23,10 @@ from typing import Literal
 import torch
 from torch import Generator
 
+from gentheory.bases import eigenbases
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import gradient_draws, hessian, operator_of
-from gentheory.curvature.moments import check_size, eigenbases
+from gentheory.curvature.moments import check_size
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.factors.diagonal import diagonals, own_diagonals
