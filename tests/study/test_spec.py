@@ -197,7 +197,7 @@ def test_every_scalar_setting_is_an_axis_and_can_be_excluded() -> None:
         exclude=[{"loss": "mse", "seed": 1}],
     )
     trained = [(axes["loss"], axes["seed"]) for _, axes in study.combinations()]
-    assert trained == [("cross_entropy", 0), ("cross_entropy", 1), ("mse", 0)]
+    assert trained == [("cross_entropy", 0), ("mse", 0), ("cross_entropy", 1)]
 
 
 def test_options_that_vary_make_an_architecture_each() -> None:
