@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from gentheory.data.batches import Batch
 from gentheory.factors.capture import Capture
-from gentheory.factors.passes import output_captures
+from gentheory.factors.passes import kept_captures, output_captures
 from gentheory.factors.shifts import shifts
 from gentheory.middles import Curvature, Middle, middle_of
 from gentheory.modes import Moments
@@ -260,7 +260,8 @@ def _numbers(layers: Sequence[Layer]) -> Iterator[int]:
 
 
 def _layers_of(risk: EmpiricalRisk) -> list[Layer] | None:
-    _, captured = next(output_captures(risk, slice(0, 1)))
+    kept = kept_captures(risk)
+    _, captured = kept[0] if kept else next(output_captures(risk, slice(0, 1)))
     shapes = [factor.inputs.shape for factor in captured.factors.values()]
     if len(shapes) < len(risk.layout.names) or any(s[0] * s[2] > 1 for s in shapes):
         return None
