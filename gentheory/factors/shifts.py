@@ -27,7 +27,7 @@ def shifts(risk: EmpiricalRisk, batch: Batch, layers: Sequence[str], sizes: list
     modules = [risk.module.get_submodule(layer) for layer in layers]
 
     def value(delta: Float[Tensor, "B s"]) -> tuple[Tensor, list[Tensor]]:
-        with _shifted(modules, delta.split(sizes, 1)) as inputs:
+        with shifted(modules, delta.split(sizes, 1)) as inputs:
             return risk.loss_sum(risk.theta, batch), inputs
 
     zero = torch.zeros(len(batch[0]), sum(sizes), dtype=risk.dtype, device=risk.device)
@@ -42,10 +42,10 @@ def shifts(risk: EmpiricalRisk, batch: Batch, layers: Sequence[str], sizes: list
 
 
 @contextmanager
-def _shifted(
+def shifted(
     modules: Sequence[nn.Module], shifts: Sequence[Tensor]
 ) -> Generator[list[Tensor], None, None]:
-    """Adds to the modules' outputs, and collects their inputs in the modules' order."""
+    """Adds to the modules' outputs, and collects their inputs [B, D] in the modules' order."""
     inputs = [shift[:, :0] for shift in shifts]
 
     def hook_of(place: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
