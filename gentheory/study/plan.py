@@ -17,6 +17,7 @@ from gentheory.params import Layout
 from gentheory.seeds import generator
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.snapshots import check_memory
 
 Part = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
@@ -46,6 +47,7 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
+    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
     @property
@@ -60,8 +62,9 @@ class Shard:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
-        points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["rivals"], record["threads"])
+        fields: dict[str, Any] = {**record}
+        fields["points"] = tuple(Point(**point) for point in record["points"])
+        return cls(**fields)
 
 
 def digest(value: Any) -> str:
@@ -74,16 +77,25 @@ def shards(study: Study) -> list[Shard]:
     """All shards in the order of the study: the same study gives the same shards anywhere.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, or more training examples are asked for than there are.
+    them, more training examples are asked for than there are, or the checkpoints of a stack would
+    take too much memory.
     """
     planned: list[Shard] = []
+    training = study.training
+    along = {"epochs": training.checkpoints, "keep": training.keep_checkpoints}
+    sections = (study.measures.model_dump(), study.rivals.model_dump(), along)
     for _, group in itertools.groupby(points(study), key=_stack_key):
         stack = list(group)
         for start in range(0, len(stack), study.stack):
             chosen = tuple(stack[start : start + study.stack])
-            sections = (study.measures.model_dump(), study.rivals.model_dump())
+            check_memory(len(training.checkpoints), sum(map(_size, chosen)))
             planned.append(Shard(chosen, *sections, study.threads))
     return planned
+
+
+def _size(point: Point) -> int:
+    """Bytes of the model's parameters."""
+    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study) -> list[Point]:
@@ -94,7 +106,7 @@ def points(study: Study) -> list[Point]:
     found: list[Point] = []
     for variant, axes in study.combinations():
         for draw, drawn in _drawn(study):
-            settings: dict[str, Any] = study.training.model_dump() | axes | drawn
+            settings: dict[str, Any] = study.training.settings() | axes | drawn
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             recipe = Recipe(

@@ -24,7 +24,7 @@ from gentheory.study.settings import (
     DataSection,
     Section,
     Seed,
-    Settings,
+    Training,
     Variant,
 )
 
@@ -50,6 +50,8 @@ class MeasuresSection(Section):
     """Examples for the measures of `on_held_out`, neither training nor test data."""
     on_held_out: list[Name] = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
+    along: list[Name] = []
+    """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -64,6 +66,10 @@ class MeasuresSection(Section):
         if (self.held_out is None) != (not self.on_held_out):
             raise ValueError("held_out and on_held_out stand together or not at all")
         check_options(self.options, [*self.names, *self.on_held_out])
+        if len(set(self.along)) < len(self.along):
+            raise ValueError("along: a measure stands twice; give each once")
+        if unknown := [name for name in self.along if name not in self.names]:
+            raise ValueError(f"along: {unknown} are not among names; add them there")
         return self
 
 
@@ -115,7 +121,7 @@ class Study(Section):
     """Threads a shard uses. Part of the study, since sums depend on it in their last digits."""
     data: DataSection
     architectures: Annotated[list[Architecture], Field(min_length=1)]
-    training: Settings = Settings()
+    training: Training = Training()
     grid: Grid = Grid()
     exclude: list[Exclusion] = []
     draws: Draws | None = None
@@ -143,6 +149,15 @@ class Study(Section):
             names = (variant.label, variant.family.label)
             if not any(exclusion.covers(names, axes) for exclusion in self.exclude):
                 yield variant, axes
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Study":
+        epochs = min(self.grid.axes().get("epochs", [self.training.epochs]))
+        if (last := max(self.training.checkpoints, default=0)) > epochs:
+            raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
+        if self.measures.along and not self.training.checkpoints:
+            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
+        return self
 
     @model_validator(mode="after")
     def _reportable(self) -> "Study":

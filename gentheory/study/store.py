@@ -33,6 +33,8 @@ from gentheory.study.spec import Study, parse
 
 FORMAT = 1
 TABLES = ("models", "measures", "curves", "costs")
+TABLES_ALONG = ("trajectory", "measures_along")
+"""Tables that a study has beside them if it has checkpoints along training."""
 OWNER_SILENT_AFTER = 120.0
 """Seconds without a sign of life after which a shard in flight on another host counts as lost."""
 
@@ -227,10 +229,10 @@ class Store:
         return sorted((r for r in found if r is not None), key=lambda record: record["started"])
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of `TABLES` over all committed shards of the plan, in the study's order.
+        """One of `TABLES`, or of `TABLES_ALONG`, over all committed shards of the plan.
 
-        The same shards give the same table, whoever made them and when. Raises `InputError`
-        where none is committed yet, or where a file cannot be read.
+        Rows are in the study's order: the same shards give the same table, whoever made them and
+        when. Raises `InputError` where none is committed yet, or where a file cannot be read.
         """
         done = self.done()
         if not done:

@@ -10,7 +10,7 @@ import pandas as pd
 from gentheory.errors import InputError
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
-from gentheory.study.store import Store
+from gentheory.study.store import TABLES_ALONG, Store
 
 COST_COLUMNS = ["model", "what", "seconds"]
 
@@ -39,6 +39,10 @@ class Tables:
     """Measures that tell the settings' regimes apart, if the study names any."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
+    trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row a model and checkpoint along training: its losses then, nan once it has ended."""
+    measures_along: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """`measures` at the checkpoints along training, with one more column: `epoch`."""
 
     def wide(self) -> pd.DataFrame:
         """`models` with two more columns a measure, `<measure>` and `<measure>.stderr`.
@@ -71,6 +75,7 @@ def read_tables(store: Store) -> Tables:
     runs, counts = store.runs(), count(store)
     last = runs[-1] if runs else {}
     models = store.table("models")
+    along = TABLES_ALONG if store.study.training.checkpoints else ()
     return Tables(
         store.study.name,
         store.study.title,
@@ -92,6 +97,7 @@ def read_tables(store: Store) -> Tables:
         store.study.report.main,
         tuple(store.study.report.describe),
         _development(store.study, models),
+        **{name: store.table(name) for name in along},
     )
 
 
