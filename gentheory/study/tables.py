@@ -13,6 +13,7 @@ from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
 
 COST_COLUMNS = ["model", "what", "seconds"]
+ALONG_COLUMNS = ["model", "epoch", "measure", "value", "stderr", "status"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Tables:
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row a model and checkpoint along training: its losses then, nan once it has ended."""
-    measures_along: pd.DataFrame = field(default_factory=pd.DataFrame)
+    measures_along: pd.DataFrame = field(
+        default_factory=partial(pd.DataFrame, columns=ALONG_COLUMNS)
+    )
     """`measures` at the checkpoints along training, with one more column: `epoch`."""
 
     def wide(self) -> pd.DataFrame:
