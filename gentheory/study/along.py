@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from gentheory.study.part import MeasuresSection
 from gentheory.study.plan import Shard
-from gentheory.study.spec import MeasuresSection
 from gentheory.training.evaluate import Evaluation
 from gentheory.training.loop import Trained
 from gentheory.training.stack import Outcome

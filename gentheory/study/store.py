@@ -34,7 +34,7 @@ from gentheory.study.spec import Study, parse
 FORMAT = 1
 TABLES = ("models", "measures", "curves", "costs")
 TABLES_ALONG = ("trajectory", "measures_along")
-"""Tables that a study has beside them if it has checkpoints along training."""
+"""Tables of shards with checkpoints along training; empty where no shard has any."""
 OWNER_SILENT_AFTER = 120.0
 """Seconds without a sign of life after which a shard in flight on another host counts as lost."""
 
@@ -239,7 +239,10 @@ class Store:
             raise InputError(
                 str(self.path), "no finished shard", "at least one", "run the study first"
             )
-        files = [str(self.path / "shards" / shard / f"{name}.parquet") for shard in done]
+        paths = [self.path / "shards" / shard / f"{name}.parquet" for shard in done]
+        files = [str(path) for path in paths if name in TABLES or path.exists()]
+        if not files:
+            return pd.DataFrame()
         try:
             with duckdb.connect() as connection:
                 # One read over all files: DuckDB keeps the order of the list and of the rows.

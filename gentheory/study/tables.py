@@ -78,7 +78,7 @@ def read_tables(store: Store) -> Tables:
     runs, counts = store.runs(), count(store)
     last = runs[-1] if runs else {}
     models = store.table("models")
-    along = TABLES_ALONG if store.study.training.checkpoints else ()
+    along = {name: store.table(name) for name in TABLES_ALONG}
     return Tables(
         store.study.name,
         store.study.title,
@@ -100,12 +100,12 @@ def read_tables(store: Store) -> Tables:
         store.study.report.main,
         tuple(store.study.report.describe),
         _development(store.study, models),
-        **{name: store.table(name) for name in along},
+        **{name: table for name, table in along.items() if len(table)},
     )
 
 
 def _development(study: Study, models: pd.DataFrame) -> frozenset[str]:
-    columns = (models[name] for name in ("model", "architecture", "n_train", "label_noise"))
+    columns = (models[name] for name in ("model", "part", "architecture", "n_train", "label_noise"))
     return frozenset(
         model for model, *setting in zip(*columns, strict=True) if study.is_development(*setting)
     )
