@@ -141,6 +141,19 @@ def test_losses_alone_are_enough(tmp_path: Path):
     assert store.table("measures_along").empty
 
 
+def test_parts_have_checkpoints_of_their_own(tmp_path: Path):
+    grid, bare = {"seed": [0]}, {"names": ["norms.distance"]}
+    parts = [
+        {"training": {"checkpoints": [1]}},
+        {},
+        {"training": {"epochs": 4, "checkpoints": [3]}},
+    ]
+    raw = study(training=tiny.training(), grid=grid, measures=bare, parts=parts)
+    trajectory = tiny.done(tmp_path / "out", raw).table("trajectory")
+    assert trajectory["epoch"].tolist() == [1, 3]
+    assert trajectory["outcome"].tolist() == ["training"] * 2
+
+
 def test_the_same_bytes_whoever_makes_them(store: Store, tmp_path: Path):
     other = Store.create(tmp_path / "local", store.study)
     assert runner.run(other, engine_name="local", workers=2).done == 4
@@ -178,7 +191,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "in disorder": ({"training": tiny.training(checkpoints=[2, 1])}, "epochs that do not rise; "),
     "twice": ({"training": tiny.training(checkpoints=[1, 1])}, "epochs that do not rise; sort"),
     "negative": ({"training": tiny.training(checkpoints=[-1])}, "greater than or equal to 0"),
-    "too late": ({"training": tiny.training(checkpoints=[3])}, "3 is beyond epoch 2; drop it"),
+    "too late": ({"training": tiny.training(checkpoints=[1, 3])}, "3 is beyond epoch 2; drop it"),
     "too late for some": (
         {"training": tiny.training(checkpoints=[2]), "grid": {"epochs": [1, 4]}},
         "2 is beyond epoch 1; drop it",
