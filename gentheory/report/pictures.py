@@ -218,7 +218,7 @@ def _along(analysis: Analysis) -> list[Picture | None]:
         _trajectories(
             taus.assign(series=taus["predictor"]),
             tested,
-            "Kendall's τ with the gap across models",
+            "Kendall's τ with the gap",
             (-1.05, 1.05),
             "along_training_tau",
             "What ranks the gap at each checkpoint",
