@@ -4,6 +4,7 @@ A measure does not know of stacks: it asks a risk for what it needs, and finds i
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -68,8 +69,8 @@ def _captures(
             with shifted(modules, delta.split(sizes, 1)) as seen:
                 return first.outputs(theta, inputs), seen
 
-        pulled = torch.func.vjp(forward, zero, has_aux=True)
-        outputs, pull, seen = pulled[0], pulled[1], pulled[-1]
+        pulled: tuple[Any, ...] = torch.func.vjp(forward, zero, has_aux=True)
+        outputs, pull, seen = pulled
         return outputs, seen, torch.func.vmap(pull)(cotangents)[0]
 
     outputs, seen, gradients = torch.func.vmap(one)(torch.stack([r.theta for r in risks]))
