@@ -61,7 +61,7 @@ def test_status_needs_neither_the_data_nor_the_plan(
 ) -> None:
     store = Store.create(tmp_path / "out", STUDY)
     record = {"format": 1, "study": STUDY.model_dump(mode="json"), "shards": dict(store.sizes)}
-    record["study"]["data"]["name"] = "mnist"
+    record["study"]["parts"][0]["data"]["name"] = "mnist"
     write_json(store.path / "study.json", record)
     monkeypatch.delenv("GENTHEORY_DATA", raising=False)
     ended = tiny.main(capsys, "status", store.path)
