@@ -36,7 +36,7 @@ LAYERS = (
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report", "trust"),
-    ("progress", "own_model", "cli"),
+    ("progress", "own_model", "rows", "cli"),
 )
 SIDEWAYS = {
     ("params", "errors"),
@@ -54,6 +54,7 @@ SIDEWAYS = {
     ("trust", "report"),
     ("cli", "progress"),
     ("cli", "own_model"),
+    ("cli", "rows"),
 }
 """Who may import a neighbour in its own layer; never the other way round."""
 LONGEST = 400

@@ -4,39 +4,13 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from gentheory.study import engine
 from gentheory.study.provenance import cores, provenance
+from gentheory.study.standing import Counts, count
 from gentheory.study.store import DiskFullError, Store, full_disk
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Models by state. A failed shard's models are neither done nor running."""
-
-    planned: int
-    done: int
-    running: int
-    failed: int
-
-    @property
-    def waiting(self) -> int:
-        """Neither done, nor running, nor failed."""
-        return self.planned - self.done - self.running - self.failed
-
-
-def count(store: Store) -> Counts:
-    """Where a study stands, read from its files."""
-    done = set(store.done())
-    running = {item.shard for item in store.inflight() if item.alive} - done
-    failed = set(store.failures()) - running
-    return Counts(
-        sum(store.sizes.values()),
-        *(sum(store.sizes.get(shard, 0) for shard in some) for some in (done, running, failed)),
-    )
 
 
 def run(
@@ -78,6 +52,8 @@ def run(
                 raise DiskFullError(store.path)
             if item.reason:
                 store.fail(item.shard, item.reason)
+            else:
+                store.gather(item.shard)
             if on_shard is not None:
                 on_shard(item)
         store.note_run(name, {**record, "seconds": time.monotonic() - start})

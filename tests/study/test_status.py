@@ -9,7 +9,7 @@ import tiny
 
 from gentheory.study import runner
 from gentheory.study.spec import parse
-from gentheory.study.store import Store, write_json
+from gentheory.study.store import FORMAT, Store, write_json
 
 STUDY = parse(tiny.study(), place="it")
 
@@ -60,7 +60,7 @@ def test_status_needs_neither_the_data_nor_the_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.create(tmp_path / "out", STUDY)
-    record = {"format": 1, "study": STUDY.model_dump(mode="json"), "shards": dict(store.sizes)}
+    record = {"format": FORMAT, "study": STUDY.model_dump(mode="json"), "shards": dict(store.sizes)}
     record["study"]["data"]["name"] = "mnist"
     write_json(store.path / "study.json", record)
     monkeypatch.delenv("GENTHEORY_DATA", raising=False)

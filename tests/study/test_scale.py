@@ -1,0 +1,50 @@
+"""What a look at a large study touches; its seconds are measured elsewhere."""
+
+from pathlib import Path
+from unittest import mock
+
+import duckdb
+import synthetic
+
+from gentheory.study import catalogue, gather
+from gentheory.study.query import ask
+from gentheory.study.standing import Counts, count
+
+
+def test_twenty_thousand_models_are_counted_with_one_look_at_each_shard(tmp_path: Path) -> None:
+    store = synthetic.planned(tmp_path / "many", models=20_000)
+    some = list(store.sizes)[:600]
+    synthetic.commit(store, some)
+    with mock.patch.object(catalogue, "commit", side_effect=catalogue.commit) as looked:
+        assert count(store) == Counts(planned=20_000, done=9_600, running=0, failed=0)
+    assert looked.call_count == len(some)
+
+
+def test_a_question_opens_few_files_and_there_are_few_a_model(tmp_path: Path) -> None:
+    store = synthetic.planned(tmp_path / "many", models=20_000)
+    synthetic.commit(store)
+    sql = "select architecture, count(*) from models group by 1 order by 1"
+    first = ask(store, sql).rows
+    assert first == (("a", 7_500), ("b", 6_250), ("c", 6_250))
+    opened: list[str] = []
+
+    def seen(*arguments: object) -> object:
+        files = gather_files(*arguments)
+        opened.extend(files)
+        return files
+
+    gather_files = gather._gathered
+    with mock.patch.object(gather, "_gathered", side_effect=seen):
+        assert ask(store, sql).rows == first
+    assert len(opened) == 5
+    assert all(Path(file).parent.name == "cache" for file in opened)
+    files = sum(1 for _ in store.path.rglob("*"))
+    assert files < 0.5 * 20_000
+
+
+def test_gathered_rows_are_those_of_the_shards(tmp_path: Path) -> None:
+    store = synthetic.planned(tmp_path / "many", models=2_000)
+    synthetic.commit(store)
+    pattern = str(store.path / "shards" / "*" / "models.parquet")
+    expected = duckdb.sql(f"select * from '{pattern}' order by substr(model, 3), model").fetchall()
+    assert ask(store, "select * from models", most=5_000).rows == tuple(expected)
