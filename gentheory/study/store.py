@@ -119,7 +119,7 @@ class Store:
             )
         from gentheory.study import plan
 
-        sizes = {shard.id: len(shard.points) for shard in plan.shards(study)}
+        sizes = {shard.id: len(shard.points) for shard in plan.each_shard(study)}
         return cls._describe(path, study, sizes)
 
     @classmethod
@@ -172,15 +172,19 @@ class Store:
         """
         from gentheory.study import plan
 
-        done, planned = set(self.done()), plan.shards(self.study)
-        if [shard.id for shard in planned] != list(self.sizes):
+        done, planned, missing = self.commits(), list[str](), list[plan.Shard]()
+        for shard in plan.each_shard(self.study):
+            planned.append(shard.id)
+            if shard.id not in done:
+                missing.append(shard)
+        if planned != list(self.sizes):
             raise InputError(
                 str(self.path),
                 "a study planned by another version of gentheory, or for other data",
                 "the shards that this version plans",
                 "choose another --out, or go on with the version that began it",
             )
-        return [shard for shard in planned if shard.id not in done]
+        return missing
 
     @contextmanager
     def writing(self, shard: str) -> Generator[Path, None, None]:
