@@ -64,6 +64,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME unless given.")] = None,
     engine: Annotated[str, typer.Option(help="serial or local.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only predict time and disk, from a short trial.")
+    ] = False,
 ) -> None:
     """Train and measure the models of a study that are not done yet."""
     from gentheory.progress import watch
@@ -73,7 +76,11 @@ def run(
 
     check(engine)
     wanted = spec.read(study)
-    store = Store.create(out or Path("runs") / wanted.name, wanted)
+    folder = out or Path("runs") / wanted.name
+    if dry_run:
+        _foretell(wanted, folder, 1 if engine == "serial" else workers)
+        return
+    store = Store.create(folder, wanted)
     command = " ".join(["gentheory", *sys.argv[1:]])
     try:
         with watch(store) as on_shard:
@@ -94,6 +101,22 @@ def run(
     if counts.done < counts.planned:
         typer.echo("The same command tries the failed shards again.", err=True)
         raise typer.Exit(1)
+
+
+def _foretell(study: Any, folder: Path, workers: int | None) -> None:
+    """What a run would do that is not done yet, and what it would take; writes nothing."""
+    from gentheory.progress import measuring
+    from gentheory.rows import show_prediction
+    from gentheory.study import plan, trial
+    from gentheory.study.catalogue import commit
+    from gentheory.study.runner import number_of_workers
+
+    shards = list(plan.each_shard(study))
+    missing = [s for s in shards if commit(f"{folder}/shards/{s.id}") is None]
+    found = trial.kinds(missing)
+    with measuring([kind.point.architecture for kind in found]) as progress:
+        foretold = trial.predict(found, progress=progress)
+    show_prediction(study.name, foretold, number_of_workers(study, workers), len(shards))
 
 
 @app.command()

@@ -37,8 +37,9 @@ class Range(Section):
 class WholeRange(Range):
     """A range of whole numbers, both ends included: the bins [k, k + 1) of a range of reals."""
 
-    low: Annotated[int, Field(strict=True)]
-    high: Annotated[int, Field(strict=True)]
+    # An int is a float that nobody can change here: the section is frozen.
+    low: Annotated[int, Field(strict=True)]  # pyright: ignore[reportIncompatibleVariableOverride]
+    high: Annotated[int, Field(strict=True)]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def at(self, quantile: float) -> int:
         """The value at a quantile in [0, 1)."""
@@ -94,11 +95,13 @@ def _kind(value: Any) -> str:
 
 def _drawn_from(name: str, kind: Any) -> Any:
     """The type of an axis of `[draws]`: a list for every setting, a range for numbers."""
-    ranges = {float: Range, int: WholeRange}
+    ranges: dict[type, Any] = {float: Range, int: WholeRange}
     if (plain := plain_types()[name]) not in ranges:
         return list[kind] | None
-    either = Annotated[ranges[plain], Tag("range")] | Annotated[list[kind], Tag("choices")]
-    return Annotated[either, Discriminator(_kind)] | None
+    one: Any = Annotated[ranges[plain], Tag("range")]
+    other: Any = Annotated[list[kind], Tag("choices")]
+    either: Any = Annotated[one | other, Discriminator(_kind)]
+    return either | None
 
 
 if TYPE_CHECKING:

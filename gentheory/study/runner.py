@@ -9,8 +9,14 @@ from typing import Any
 
 from gentheory.study import engine
 from gentheory.study.provenance import cores, provenance
+from gentheory.study.spec import Study
 from gentheory.study.standing import Counts, count
 from gentheory.study.store import DiskFullError, Store, full_disk
+
+
+def number_of_workers(study: Study, asked: int | None) -> int:
+    """As many as asked for, or as use all cores."""
+    return asked or max(1, cores() // study.threads)
 
 
 def run(
@@ -31,7 +37,7 @@ def run(
     missing = store.missing()
     if not missing:
         return count(store)
-    workers = workers or max(1, cores() // store.study.threads)
+    workers = number_of_workers(store.study, workers)
     name, start = uuid.uuid4().hex[:12], time.monotonic()
     record: dict[str, Any] = {
         **provenance(),
