@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -40,7 +41,7 @@ def show_prediction(study: str, found: "Prediction", workers: int, planned: int)
     """Print the models by architecture and setting, then the time and the disk they will take."""
     kinds = found.kinds
     models, shards = (sum(getattr(kind, n) for kind in kinds) for n in ("models", "shards"))
-    print(f"{study}: {models} models in {shards} shards to do, of {planned} shards")
+    typer.echo(f"{study}: {models} models in {shards} shards to do, of {planned} shards")
     if not kinds:
         return
     points = [kind.point for kind in kinds]
@@ -57,8 +58,8 @@ def show_prediction(study: str, found: "Prediction", workers: int, planned: int)
     show_rows(Rows(columns, tuple(rows), False))
     whole = sum(found.parts.values()) or 1.0
     shares = ", ".join(f"{name} {s / whole:.0%}" for name, s in found.parts.items())
-    print(f"about {_duration(found.seconds(workers))} with {workers} workers ({shares})")
-    print(f"about {found.bytes / 1e6:.3g} MB on the disk")
+    typer.echo(f"about {_duration(found.seconds(workers))} with {workers} workers ({shares})")
+    typer.echo(f"about {found.bytes / 1e6:.3g} MB on the disk")
 
 
 def _duration(seconds: float) -> str:
