@@ -37,10 +37,15 @@ def table(
 ) -> "pd.DataFrame":
     """All rows of one table, in the order of the plan and of the rows in each shard.
 
+    Empty where no shard has such a table.
     Raises `InputError` where no shard is committed, or where a shard's file cannot be read.
     """
 
     def read(files: Mapping[str, Sequence[str]]) -> "pd.DataFrame":
+        if not files[name]:
+            import pandas as pd
+
+            return pd.DataFrame()
         with duckdb.connect() as connection:
             # One read over all files: DuckDB keeps the order of the list and of the rows.
             return connection.execute("select * from read_parquet(?)", [files[name]]).df()
@@ -69,7 +74,7 @@ def reading(
             raise
         discard(folder)
     try:
-        return read({name: _own_files(folder, name, done) for name in names})
+        return read({name: _own_files(folder, name, done, done) for name in names})
     except UNREADABLE as error:
         if f"{folder}/" not in str(error):
             raise
@@ -124,8 +129,8 @@ def _block_files(
     folder: Path, name: str, block: Sequence[str], done: Mapping[str, Commit]
 ) -> Sequence[str]:
     """The one file that holds the block's rows, made now unless it is there, or the shards'."""
-    own = _own_files(folder, name, block)
-    if len(block) < FEWEST:
+    own = _own_files(folder, name, block, done)
+    if len(own) < FEWEST:
         return own
     key = digest([[shard, done[shard].sizes.get(f"{name}.parquet")] for shard in block])
     file = folder / "cache" / f"{name}-{key}.parquet"
@@ -137,8 +142,12 @@ def _block_files(
     return [str(file)]
 
 
-def _own_files(folder: Path, name: str, shards: Iterable[str]) -> list[str]:
-    return [f"{folder}/shards/{shard}/{name}.parquet" for shard in shards]
+def _own_files(
+    folder: Path, name: str, shards: Iterable[str], done: Mapping[str, Commit]
+) -> list[str]:
+    """Those of these shards that have such a table."""
+    file = f"{name}.parquet"
+    return [f"{folder}/shards/{shard}/{file}" for shard in shards if file in done[shard].sizes]
 
 
 def _merge(files: Sequence[str], target: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
-from gentheory.study.draws import Condition, Draws
+from gentheory.study.draws import Condition, Draws, Range
 from gentheory.study.grid import Exclusion, Grid
-from gentheory.study.settings import Architecture, Count, DataSection, Section, Settings, Variant
+from gentheory.study.settings import Architecture, Count, DataSection, Section, Training, Variant
 
 
 def _known(name: str) -> str:
@@ -33,6 +33,8 @@ class MeasuresSection(Section):
     """Examples for the measures of `on_held_out`, neither training nor test data."""
     on_held_out: list[Name] = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
+    along: list[Name] = []
+    """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -47,6 +49,10 @@ class MeasuresSection(Section):
         if (self.held_out is None) != (not self.on_held_out):
             raise ValueError("held_out and on_held_out stand together or not at all")
         check_options(self.options, [*self.names, *self.on_held_out])
+        if len(set(self.along)) < len(self.along):
+            raise ValueError("along: a measure stands twice; give each once")
+        if unknown := [name for name in self.along if name not in self.names]:
+            raise ValueError(f"along: {unknown} are not among names; add them there")
         return self
 
 
@@ -78,7 +84,7 @@ class Part(Section):
     stack: Count = 16
     """Models trained together: a shard, the unit of work that is kept or lost as a whole."""
     architectures: Annotated[list[Architecture], Field(min_length=1)]
-    training: Settings = Settings()
+    training: Training = Training()
     grid: Grid = Grid()
     exclude: list[Exclusion] = []
     draws: Draws | None = None
@@ -109,7 +115,7 @@ class Part(Section):
         places = [[variant.label for variant in self.variants()].index(architecture)]
         axes = self.grid.axes()
         for name, value in (("n_train", n_train), ("label_noise", label_noise)):
-            places += [axes[name].index(value)] if name in axes else []
+            places += [axes[name].index(value)] if value in axes.get(name, ()) else []
         return sum(places) % 2 == 0
 
     def num_settings(self) -> int:
@@ -150,10 +156,31 @@ class Part(Section):
                         raise ValueError(f"{text}; correct it")
         return self
 
+    def _least(self, name: str) -> Any:
+        """The least value of a setting that is a number."""
+        own = getattr(self.training, name)
+        drawn = self.draws.axes().get(name) if self.draws else None
+        if isinstance(drawn, Range):
+            values = [drawn.low]
+        else:
+            values = [*self.grid.axes().get(name, drawn or [own])]
+        if any(name in condition.axes for condition in self.conditions):
+            values.append(own)
+        return min(values)
+
     def _names(self) -> list[str]:
         """Of architectures, with and without what varies in them."""
         both = (name for v in self.variants() for name in (v.family.label, v.label))
         return list(dict.fromkeys(both))
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Part":
+        epochs = self._least("epochs")
+        if (last := max(self.training.checkpoints, default=0)) > epochs:
+            raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
+        if self.measures.along and not self.training.checkpoints:
+            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
+        return self
 
     @model_validator(mode="after")
     def _excludable(self) -> "Part":

@@ -16,8 +16,9 @@ from gentheory.params import Layout
 from gentheory.study.digest import digest
 from gentheory.study.part import Part
 from gentheory.study.sampling import drawn
-from gentheory.study.settings import OWN, SHARED, Variant
+from gentheory.study.settings import OWN, SHARED, VARIED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.snapshots import check_memory
 
 Stretch = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
@@ -48,6 +49,7 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
+    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
     @cached_property
@@ -58,7 +60,8 @@ class Shard:
         common = [first.part, first.architecture, first.family, first.model, first.data]
         shared = {name: first.settings[name] for name in SHARED}
         own = [[p.draw, *map(p.settings.__getitem__, OWN)] for p in self.points]
-        return digest([common, shared, own, self.measures, self.rivals, self.threads])
+        sections = [self.measures, self.rivals, self.checkpoints, self.threads]
+        return digest([common, shared, own, *sections])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a worker in another process."""
@@ -67,8 +70,9 @@ class Shard:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
-        points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["rivals"], record["threads"])
+        fields: dict[str, Any] = {**record}
+        fields["points"] = tuple(Point(**point) for point in record["points"])
+        return cls(**fields)
 
 
 def shards(study: Study) -> list[Shard]:
@@ -83,14 +87,24 @@ def each_shard(study: Study) -> Iterator[Shard]:
     """One shard after the other, so that a million models need not be in memory at once.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, or more training examples are asked for than there are.
+    them, more training examples are asked for than there are, or the checkpoints of a stack would
+    take too much memory.
     """
     for number, part in enumerate(study.parts):
-        sections = (part.measures.model_dump(), part.rivals.model_dump())
+        epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
+        along = {"epochs": epochs, "keep": keep}
+        sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
         for stack in _stacks(study, number):
             models = stack.points()
             while chosen := tuple(itertools.islice(models, part.stack)):
+                if epochs:
+                    check_memory(len(epochs), sum(map(_size, chosen)))
                 yield Shard(chosen, *sections, study.threads)
+
+
+def _size(point: Point) -> int:
+    """Bytes of the model's parameters."""
+    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
@@ -124,13 +138,13 @@ def _stacks(study: Study, number: int) -> list[_Stack]:
     shaped = {variant.label: _model(variant, shape, classes) for variant in variants}
     places = {variant.label: place for place, variant in enumerate(variants)}
     found: dict[tuple[Any, ...], _Stack] = {}
-    default, draws = part.training.model_dump(), _drawn(part, study.seed)
+    default, draws = part.training.settings(), _drawn(part, study.seed)
     for variant, axes in part.combinations():
         for draw, values in draws:
             settings: dict[str, Any] = {**default, **values, **axes}
             part.settle(variant, settings)
             settings["learning_rate"] *= variant.family.learning_rate_factor
-            key = (places[variant.label], *map(settings.__getitem__, SHARED))
+            key = (places[variant.label], *map(settings.__getitem__, VARIED))
             if key not in found:
                 recipe = Recipe(
                     part.data.name,

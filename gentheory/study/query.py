@@ -11,8 +11,10 @@ import duckdb
 
 from gentheory.errors import InputError
 from gentheory.study import gather
-from gentheory.study.store import TABLES, Store, full_disk
+from gentheory.study.store import TABLES, TABLES_ALONG, Store, full_disk
 
+VIEWS = (*TABLES, *TABLES_ALONG)
+"""What a question may name, of which a study has those that its shards have."""
 FORMATS = {"csv": "format csv, header", "json": "format json, array", "parquet": "format parquet"}
 
 
@@ -27,7 +29,7 @@ class Rows:
 
 
 def ask(store: Store, sql: str, *, most: int = 1000) -> Rows:
-    """The first rows of the answer to one `select` over the views in `TABLES`.
+    """The first rows of the answer to one `select` over `VIEWS`.
 
     The study's files can be read and nothing else: no other file, no network, no writing.
     Raises `InputError` with DuckDB's own message for a question that it cannot answer.
@@ -71,8 +73,11 @@ def listing(store: Store) -> Rows:
         raise gather.nothing(store.path)
     found: list[tuple[str, str, str]] = []
     with duckdb.connect() as connection:
-        for name in TABLES:
-            table = connection.read_parquet(f"{store.path}/shards/{first}/{name}.parquet")
+        for name in VIEWS:
+            file = store.path / "shards" / first / f"{name}.parquet"
+            if not file.exists():
+                continue
+            table = connection.read_parquet(str(file))
             types = zip(table.columns, table.types, strict=True)
             found += [(name, column, str(kind).lower()) for column, kind in types]
     return Rows(("table", "column", "type"), tuple(found), False)
@@ -84,6 +89,8 @@ def _asked(store: Store, sql: str, act: Any, writable: Path | None = None) -> An
     def read(files: Mapping[str, Sequence[str]]) -> Any:
         with duckdb.connect() as connection:
             for name, own in files.items():
+                if not own:
+                    continue
                 listed = ", ".join(map(_quoted, own))
                 connection.execute(f"create view {name} as from read_parquet([{listed}])")
             _confine(connection, store.path, writable)
@@ -106,7 +113,7 @@ def _tables_of(sql: str) -> list[str]:
         raise _refusal(f"{len(statements)} statements")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise _refusal("a statement that is no select")
-    return [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    return [name for name in VIEWS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, folder: Path, writable: Path | None) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 TABLES = ("models", "measures", "curves", "costs")
+TABLES_ALONG = ("trajectory", "measures_along")
+"""Tables of shards with checkpoints along training; empty where no shard has any."""
 OWNER_SILENT_AFTER = 120.0
 """Seconds without a sign of life after which a shard in flight on another host counts as lost."""
 
@@ -268,16 +270,16 @@ class Store:
         return sorted((r for r in found if r is not None), key=lambda record: record["started"])
 
     def table(self, name: str) -> "pd.DataFrame":
-        """One of `TABLES` over all committed shards of the plan, in the study's order.
+        """One of `TABLES`, or of `TABLES_ALONG`, over all committed shards of the plan.
 
-        The same shards give the same table, whoever made them and when. Raises `InputError`
-        where none is committed yet, or where a file cannot be read.
+        Rows are in the study's order: the same shards give the same table, whoever made them and
+        when. Raises `InputError` where none is committed yet, or where a file cannot be read.
         """
         return gather.table(self.path, name, self.sizes, self.commits())
 
     def gather(self, shard: str) -> None:
         """Copy the tables of this shard and its neighbours into few files, once all are done."""
-        gather.extend(self.path, TABLES, list(self.sizes), shard)
+        gather.extend(self.path, (*TABLES, *TABLES_ALONG), list(self.sizes), shard)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard, held_out_parts
-from gentheory.study.settings import SHARED
+from gentheory.study.settings import VARIED
 from gentheory.study.shard import work
 
 STEPS = 8
@@ -100,7 +100,7 @@ def kinds(shards: Iterable[Shard]) -> list[Kind]:
     found: dict[tuple[Any, ...], Kind] = {}
     for shard in shards:
         first = shard.points[0]
-        same = (n for n in SHARED if n not in ("epochs", "label_noise", "stop_at_loss"))
+        same = (n for n in VARIED if n not in ("epochs", "label_noise", "stop_at_loss"))
         key = (first.part, first.architecture, *map(first.settings.__getitem__, same))
         kind = found.setdefault(key, Kind(shard))
         kind.models += len(shard.points)

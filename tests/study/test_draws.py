@@ -241,3 +241,18 @@ def test_a_study_with_draws_and_conditions_is_written_and_read_again() -> None:
         conditions=[{"axes": ["momentum"], "when": {"loss": ["mse"]}}],
     )
     assert parse(one.model_dump(mode="json"), place="again") == one
+
+
+def test_checkpoints_are_within_the_fewest_epochs_that_are_drawn() -> None:
+    training = tiny.training(checkpoints=[3], epochs=5)
+    draws = {"count": 2, "epochs": {"low": 2, "high": 9}}
+    with pytest.raises(InputError, match=r"training\.checkpoints: 3 is beyond epoch 2; drop it"):
+        study(training=training, draws=draws)
+    study(training=training, draws={**draws, "epochs": {"low": 3, "high": 9}})
+    conditional = {
+        "grid": {"loss": ["mse", "cross_entropy"], "epochs": [5, 6]},
+        "conditions": [{"axes": ["epochs"], "when": {"loss": ["mse"]}}],
+    }
+    study(training=training, **conditional)
+    with pytest.raises(InputError, match=r"training\.checkpoints: 3 is beyond epoch 2; drop it"):
+        study(training={**training, "epochs": 2}, **conditional)
