@@ -64,6 +64,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME unless given.")] = None,
     engine: Annotated[str, typer.Option(help="serial or local.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only predict time and disk, from a short trial.")
+    ] = False,
 ) -> None:
     """Train and measure the models of a study that are not done yet."""
     from gentheory.progress import watch
@@ -73,7 +76,11 @@ def run(
 
     check(engine)
     wanted = spec.read(study)
-    store = Store.create(out or Path("runs") / wanted.name, wanted)
+    folder = out or Path("runs") / wanted.name
+    if dry_run:
+        _foretell(wanted, folder, 1 if engine == "serial" else workers)
+        return
+    store = Store.create(folder, wanted)
     command = " ".join(["gentheory", *sys.argv[1:]])
     try:
         with watch(store) as on_shard:
@@ -96,26 +103,70 @@ def run(
         raise typer.Exit(1)
 
 
+def _foretell(study: Any, folder: Path, workers: int | None) -> None:
+    """What a run would do that is not done yet, and what it would take; writes nothing."""
+    from gentheory.progress import measuring
+    from gentheory.rows import show_prediction
+    from gentheory.study import plan, trial
+    from gentheory.study.catalogue import commit
+    from gentheory.study.runner import number_of_workers
+
+    shards = list(plan.each_shard(study))
+    missing = [s for s in shards if commit(f"{folder}/shards/{s.id}") is None]
+    found = trial.kinds(missing)
+    with measuring([kind.point.architecture for kind in found]) as progress:
+        foretold = trial.predict(found, progress=progress)
+    show_prediction(study.name, foretold, number_of_workers(study, workers), len(shards))
+
+
 @app.command()
 def status(folder: Folder) -> None:
     """Tell what of a study is done, running, waiting and failed, and why."""
-    from gentheory.study import runner
+    from gentheory.study.standing import standing
     from gentheory.study.store import Store
 
     store = Store.open(folder)
-    counts = runner.count(store)
-    typer.echo(f"{store.study.name}: {counts.planned} models in {len(store.sizes)} shards")
+    found = standing(store)
+    typer.echo(f"{store.name}: {found.counts.planned} models in {len(store.sizes)} shards")
     for label in ("done", "running", "waiting", "failed"):
-        typer.echo(f"  {label:8}{getattr(counts, label):7}")
-    flying = [item for item in store.inflight() if item.alive or not store.is_done(item.shard)]
-    for item in flying:
+        typer.echo(f"  {label:8}{getattr(found.counts, label):7}")
+    if found.seconds_left is not None:
+        typer.echo(f"{found.rate:.3g} models a second, about {found.seconds_left:.0f} s left")
+    for item in found.flying:
         state = "running" if item.alive else "stopped before its end, will be done again"
         where = f"process {item.owner.get('pid')} on {item.owner.get('host')}"
         typer.echo(f"shard {item.shard}: {state} ({where})")
-    again = {item.shard for item in flying if item.alive}
-    for shard, reason in store.failures().items():
-        if shard not in again:
-            typer.echo(f"shard {shard}: failed: {reason}")
+    for shard, reason in found.failures.items():
+        typer.echo(f"shard {shard}: failed: {reason}")
+
+
+@app.command()
+def query(
+    folder: Folder,
+    sql: Annotated[str | None, typer.Argument(help="One select; all columns unless given.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all rows here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all rows here.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write all rows here.")] = None,
+) -> None:
+    """Ask the tables of a study in SQL (DuckDB): models, measures, curves, costs."""
+    from gentheory.errors import InputError
+    from gentheory.rows import show_rows
+    from gentheory.study.query import ask, listing, save
+    from gentheory.study.store import Store
+
+    named = {"csv": csv, "json": json_file, "parquet": parquet}
+    files = {kind: file for kind, file in named.items() if file is not None}
+    for kind, file in files.items():
+        _check_folder(f"--{kind}", file)
+    store = Store.open(folder)
+    if sql is not None and files:
+        save(store, sql, files)
+    elif sql is not None:
+        show_rows(ask(store, sql))
+    elif files:
+        raise InputError("sql", "nothing", "a select whose rows to write", "give one")
+    else:
+        show_rows(listing(store))
 
 
 @app.command()
@@ -231,11 +282,16 @@ def diagnose(
 
 def _check_files(json_file: Path | None, html: Path | None) -> None:
     """Before anything is computed."""
+    for flag, file in (("--json", json_file), ("--html", html)):
+        if file is not None:
+            _check_folder(flag, file)
+
+
+def _check_folder(flag: str, file: Path) -> None:
     from gentheory.errors import InputError
 
-    for flag, file in (("--json", json_file), ("--html", html)):
-        if file is not None and not file.parent.is_dir():
-            raise InputError(flag, str(file), "a file in an existing folder", "make it first")
+    if not file.parent.is_dir():
+        raise InputError(flag, str(file), "a file in an existing folder", "make it first")
 
 
 def _write(file: Path | None, text: Callable[[], str]) -> None:

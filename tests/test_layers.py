@@ -37,7 +37,7 @@ LAYERS = (
     ("measures", "training"),
     ("study", "pruning"),
     ("plots", "report", "trust"),
-    ("progress", "own_model", "cli"),
+    ("progress", "own_model", "rows", "cli"),
 )
 SIDEWAYS = {
     ("params", "errors"),
@@ -56,6 +56,7 @@ SIDEWAYS = {
     ("trust", "report"),
     ("cli", "progress"),
     ("cli", "own_model"),
+    ("cli", "rows"),
 }
 """Who may import a neighbour in its own layer; never the other way round."""
 LONGEST = 400

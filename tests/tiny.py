@@ -129,7 +129,15 @@ def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
     """`gentheory ARGUMENTS` in a process of its own, in a process group of its own."""
     # What a shell starts in the background ignores SIGINT, and so would all that this starts.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{heed}; from gentheory.cli import main; main()"
+    with python(
+        f"{heed}; from gentheory.cli import main; main()", *arguments, **options
+    ) as running:
+        yield running
+
+
+@contextmanager
+def python(code: str, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """`python -c CODE ARGUMENTS` in a process of its own, in a process group of its own."""
     with (
         # A cluster that is killed leaves its scratch folder behind.
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,

@@ -1,12 +1,12 @@
-"""The axes of a study: lists of values for any setting, ranges to draw from, and exclusions."""
+"""The grid of a study: lists of values for any setting, and what is excluded."""
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import create_model, field_validator, model_validator
 
-from gentheory.study.settings import Count, Section, Settings, axes
+from gentheory.study.settings import Section, axes
 
 _AXES = axes()
 
@@ -74,47 +74,3 @@ else:
         __base__=_Exclusion,
         **{name: (kind | None, None) for name, kind in _AXES.items()},
     )
-
-
-class Range(Section):
-    """A range to draw from, uniformly or uniformly in the logarithm."""
-
-    low: Annotated[float, Field(strict=True)]
-    high: Annotated[float, Field(strict=True)]
-    scale: Literal["linear", "log"] = "linear"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Range":
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}")
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"a logarithmic range starts above 0, not at {self.low}")
-        return self
-
-    def at(self, quantile: float) -> float:
-        """The value at a quantile in [0, 1]."""
-        if self.scale == "log":
-            return self.low * (self.high / self.low) ** quantile
-        return self.low + (self.high - self.low) * quantile
-
-
-class Draws(Section):
-    """`[draws]`: `count` random settings, the same ones for each architecture and grid point."""
-
-    count: Count
-    learning_rate: Range | None = None
-    momentum: Range | None = None
-    weight_decay: Range | None = None
-
-    def axes(self) -> dict[str, Range]:
-        """The ranges that are set."""
-        return {name: value for name, value in self if isinstance(value, Range)}
-
-    @model_validator(mode="after")
-    def _admissible(self) -> "Draws":
-        for name, values in self.axes().items():
-            for value in (values.low, values.high):
-                Settings.__pydantic_validator__.validate_assignment(
-                    Settings.model_construct(), name, value
-                )
-        return self

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
-from gentheory.study.grid import Draws, Exclusion, Grid
+from gentheory.study.draws import Condition, Draws, Range
+from gentheory.study.grid import Exclusion, Grid
 from gentheory.study.settings import Architecture, Count, DataSection, Section, Training, Variant
 
 
@@ -87,12 +88,20 @@ class Part(Section):
     grid: Grid = Grid()
     exclude: list[Exclusion] = []
     draws: Draws | None = None
+    conditions: list[Condition] = []
     measures: MeasuresSection
     rivals: RivalsSection = RivalsSection()
 
     def variants(self) -> list[Variant]:
         """Every architecture with every combination of what varies in it."""
         return [variant for one in self.architectures for variant in one.variants()]
+
+    def settle(self, variant: Variant, settings: dict[str, Any]) -> None:
+        """Give the axes that these settings do not have, by `conditions`, their usual values."""
+        names = (variant.label, variant.family.label)
+        for condition in self.conditions:
+            if not condition.holds(names, settings):
+                settings.update({name: getattr(self.training, name) for name in condition.axes})
 
     def combinations(self) -> Iterator[tuple[Variant, dict[str, Any]]]:
         """What is trained: a variant with one value of each axis of the grid."""
@@ -106,7 +115,7 @@ class Part(Section):
         places = [[variant.label for variant in self.variants()].index(architecture)]
         axes = self.grid.axes()
         for name, value in (("n_train", n_train), ("label_noise", label_noise)):
-            places += [axes[name].index(value)] if name in axes else []
+            places += [axes[name].index(value)] if value in axes.get(name, ()) else []
         return sum(places) % 2 == 0
 
     def num_settings(self) -> int:
@@ -123,11 +132,50 @@ class Part(Section):
         twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
         if twice:
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
+        if self.draws and self.draws.repeats > 1 and self.grid.axes().get("seed"):
+            raise ValueError("draws.repeats give seeds, and so does grid.seed; keep one")
         return self
 
     @model_validator(mode="after")
+    def _conditional(self) -> "Part":
+        drawn = self.draws.axes() if self.draws else {}
+        axes: dict[str, Any] = {**self.grid.axes(), **drawn}
+        lists = {name: values for name, values in axes.items() if isinstance(values, list)}
+        known = {**lists, "architecture": self._names()}
+        for place, condition in enumerate(self.conditions):
+            where = f"conditions[{place}]"
+            for name in condition.axes:
+                if name not in axes:
+                    raise ValueError(f"{where}.axes: {name!r} is no axis among {list(axes)}")
+            for name, values in condition.when.given().items():
+                if name not in known:
+                    raise ValueError(f"{where}.when: {name!r} is no list among {list(known)}")
+                for value in values:
+                    if value not in known[name]:
+                        text = f"{where}.when.{name}: {value!r} is not among {known[name]}"
+                        raise ValueError(f"{text}; correct it")
+        return self
+
+    def _least(self, name: str) -> Any:
+        """The least value of a setting that is a number."""
+        own = getattr(self.training, name)
+        drawn = self.draws.axes().get(name) if self.draws else None
+        if isinstance(drawn, Range):
+            values = [drawn.low]
+        else:
+            values = [*self.grid.axes().get(name, drawn or [own])]
+        if any(name in condition.axes for condition in self.conditions):
+            values.append(own)
+        return min(values)
+
+    def _names(self) -> list[str]:
+        """Of architectures, with and without what varies in them."""
+        both = (name for v in self.variants() for name in (v.family.label, v.label))
+        return list(dict.fromkeys(both))
+
+    @model_validator(mode="after")
     def _reachable(self) -> "Part":
-        epochs = min(self.grid.axes().get("epochs", [self.training.epochs]))
+        epochs = self._least("epochs")
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
         if self.measures.along and not self.training.checkpoints:
@@ -136,8 +184,7 @@ class Part(Section):
 
     @model_validator(mode="after")
     def _excludable(self) -> "Part":
-        names = {n: None for v in self.variants() for n in (v.family.label, v.label)}
-        known = {**self.grid.axes(), "architecture": list(names)}
+        known = {**self.grid.axes(), "architecture": self._names()}
         for place, exclusion in enumerate(self.exclude):
             for name, value in exclusion.given().items():
                 if value not in known.get(name, ()):

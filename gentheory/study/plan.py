@@ -1,10 +1,9 @@
 """From a study to its models and shards, each named by the hash of what it is."""
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,9 +13,10 @@ from gentheory.data import load
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
-from gentheory.seeds import generator
+from gentheory.study.digest import digest
 from gentheory.study.part import Part
-from gentheory.study.settings import SHARED, Variant
+from gentheory.study.sampling import drawn
+from gentheory.study.settings import OWN, SHARED, VARIED, Variant
 from gentheory.study.spec import Study
 from gentheory.training.snapshots import check_memory
 
@@ -36,10 +36,10 @@ class Point:
     settings: Mapping[str, Any]  # every field of the study's [training], resolved
     draw: int | None  # number of the random setting; None in a plain grid
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits."""
-        return digest(asdict(self))
+        return digest({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,16 @@ class Shard:
     checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits: of the shard's content alone."""
-        return digest(asdict(self))
+        first = self.points[0]
+        # What a stack has in common is hashed once: ten times faster than the points' own names.
+        common = [first.part, first.architecture, first.family, first.model, first.data]
+        shared = {name: first.settings[name] for name in SHARED}
+        own = [[p.draw, *map(p.settings.__getitem__, OWN)] for p in self.points]
+        sections = [self.measures, self.rivals, self.checkpoints, self.threads]
+        return digest([common, shared, own, *sections])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a worker in another process."""
@@ -69,33 +75,31 @@ class Shard:
         return cls(**fields)
 
 
-def digest(value: Any) -> str:
-    """The start of the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def shards(study: Study) -> list[Shard]:
     """All shards in the order of the study: the same study gives the same shards anywhere.
+
+    Raises as `each_shard` does.
+    """
+    return list(each_shard(study))
+
+
+def each_shard(study: Study) -> Iterator[Shard]:
+    """One shard after the other, so that a million models need not be in memory at once.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
     them, more training examples are asked for than there are, or the checkpoints of a stack would
     take too much memory.
     """
-    return [shard for number in range(len(study.parts)) for shard in _of_part(study, number)]
-
-
-def _of_part(study: Study, number: int) -> Iterator[Shard]:
-    part = study.parts[number]
-    epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
-    along = {"epochs": epochs, "keep": keep}
-    sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
-    for _, group in itertools.groupby(points(study, number), key=_stack_key):
-        stack = list(group)
-        for start in range(0, len(stack), part.stack):
-            chosen = tuple(stack[start : start + part.stack])
-            check_memory(len(epochs), sum(map(_size, chosen)))
-            yield Shard(chosen, *sections, study.threads)
+    for number, part in enumerate(study.parts):
+        epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
+        along = {"epochs": epochs, "keep": keep}
+        sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
+        for stack in _stacks(study, number):
+            models = stack.points()
+            while chosen := tuple(itertools.islice(models, part.stack)):
+                if epochs:
+                    check_memory(len(epochs), sum(map(_size, chosen)))
+                yield Shard(chosen, *sections, study.threads)
 
 
 def _size(point: Point) -> int:
@@ -105,28 +109,66 @@ def _size(point: Point) -> int:
 
 def points(study: Study, number: int = 0) -> list[Point]:
     """Every model of one part; models that can share a stack stand together."""
+    return [point for stack in _stacks(study, number) for point in stack.points()]
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Models that can be trained together; small, even for a million, until they are asked for."""
+
+    common: Mapping[str, Any]  # of a Point, but for what follows
+    shared: Mapping[str, Any]  # settings; in their order, so are the models' own
+    own: dict[tuple[Any, ...], int | None]  # the values of each model's own settings: its draw
+
+    def points(self) -> Iterator[Point]:
+        for values, draw in self.own.items():
+            settings = {**self.shared, **dict(zip(OWN, values, strict=True))}
+            yield Point(**self.common, settings=settings, draw=draw)
+
+
+def _stacks(study: Study, number: int) -> list[_Stack]:
+    """All models of a part, in the order of the architectures and then of the shared settings.
+
+    A model that is reached in several ways is there once.
+    """
     part = study.parts[number]
     train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
-    shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
-    found: list[Point] = []
+    variants = part.variants()
+    shaped = {variant.label: _model(variant, shape, classes) for variant in variants}
+    places = {variant.label: place for place, variant in enumerate(variants)}
+    found: dict[tuple[Any, ...], _Stack] = {}
+    default, draws = part.training.settings(), _drawn(part, study.seed)
     for variant, axes in part.combinations():
-        for draw, drawn in _drawn(part, study.seed):
-            settings: dict[str, Any] = part.training.settings() | axes | drawn
-            if draw is not None and "seed" not in axes:
-                settings["seed"] = draw
-            recipe = Recipe(
-                part.data.name,
-                part.data.options,
-                settings["n_train"] or len(train),
-                settings["label_noise"],
-                study.seed,
-            )
+        for draw, values in draws:
+            settings: dict[str, Any] = {**default, **values, **axes}
+            part.settle(variant, settings)
             settings["learning_rate"] *= variant.family.learning_rate_factor
-            names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, len(train), part)
-    return sorted(found, key=_stack_order(part))
+            key = (places[variant.label], *map(settings.__getitem__, VARIED))
+            if key not in found:
+                recipe = Recipe(
+                    part.data.name,
+                    part.data.options,
+                    settings["n_train"] or len(train),
+                    settings["label_noise"],
+                    study.seed,
+                )
+                _check_sizes(recipe, len(train), part)
+                common = {
+                    "part": number,
+                    "architecture": variant.label,
+                    "family": variant.family.label,
+                    "model": shaped[variant.label],
+                    "data": recipe.to_dict(),
+                }
+                found[key] = _Stack(common, {name: settings[name] for name in SHARED}, {})
+            found[key].own.setdefault(tuple(map(settings.__getitem__, OWN)), draw)
+    return [found[key] for key in sorted(found, key=_order)]
+
+
+def _order(key: tuple[Any, ...]) -> Any:
+    """A setting that is not given comes before those that are."""
+    return [(value is not None, 0 if value is None else value) for value in key]
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
@@ -154,47 +196,26 @@ def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, 
     }
 
 
-def _drawn(part: Part, seed: int) -> list[tuple[int | None, dict[str, float]]]:
-    """The random settings by number; an axis has its own stream, so that adding one keeps them."""
+def _drawn(part: Part, seed: int) -> list[tuple[int | None, dict[str, Any]]]:
+    """The random settings by number; each has seeds of its own unless the study gives them."""
     if part.draws is None:
         return [(None, {})]
-    columns: dict[str, list[float]] = {}
-    for name, values in part.draws.axes().items():
-        stream = generator(seed, "draws", name)
-        uniform = torch.rand(part.draws.count, generator=stream, dtype=torch.float64)
-        columns[name] = [values.at(quantile) for quantile in uniform.tolist()]
+    repeats = part.draws.repeats
     return [
-        (number, {name: column[number] for name, column in columns.items()})
-        for number in range(part.draws.count)
+        (number, {"seed": number * repeats + again, **values})
+        for number, values in enumerate(drawn(part.draws, seed))
+        for again in range(repeats)
     ]
 
 
-def _stack_key(point: Point) -> tuple[Any, ...]:
-    return (point.architecture, *(point.settings[name] for name in SHARED))
-
-
-def _stack_order(part: Part) -> Any:
-    """Architectures in the study's order, then the shared settings; the sort is stable."""
-    labels = [variant.label for variant in part.variants()]
-
-    def key(point: Point) -> tuple[Any, ...]:
-        label, *shared = _stack_key(point)
-        return labels.index(label), *(
-            (value is not None, 0 if value is None else value) for value in shared
-        )
-
-    return key
-
-
-def _check_sizes(found: list[Point], available: int, part: Part) -> None:
-    for recipe in {point.data["n_train"]: Recipe(**point.data) for point in found}.values():
-        count = recipe.n_train or available
-        if count > available:
-            expected = f"at most the {available} training examples of {recipe.name}"
-            raise InputError("n_train", str(count), expected, "choose fewer")
-        if part.measures.held_out is not None:
-            recipe.held_out_indices(part.measures.held_out)
-        held_out_parts(part.rivals.model_dump(), count)
+def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
+    count = recipe.n_train or available
+    if count > available:
+        expected = f"at most the {available} training examples of {recipe.name}"
+        raise InputError("n_train", str(count), expected, "choose fewer")
+    if part.measures.held_out is not None:
+        recipe.held_out_indices(part.measures.held_out)
+    held_out_parts(part.rivals.model_dump(), count)
 
 
 def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Stretch]]:

@@ -4,39 +4,19 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from gentheory.study import engine
 from gentheory.study.provenance import cores, provenance
+from gentheory.study.spec import Study
+from gentheory.study.standing import Counts, count
 from gentheory.study.store import DiskFullError, Store, full_disk
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Models by state. A failed shard's models are neither done nor running."""
-
-    planned: int
-    done: int
-    running: int
-    failed: int
-
-    @property
-    def waiting(self) -> int:
-        """Neither done, nor running, nor failed."""
-        return self.planned - self.done - self.running - self.failed
-
-
-def count(store: Store) -> Counts:
-    """Where a study stands, read from its files."""
-    done = set(store.done())
-    running = {item.shard for item in store.inflight() if item.alive} - done
-    failed = set(store.failures()) - running
-    return Counts(
-        sum(store.sizes.values()),
-        *(sum(store.sizes.get(shard, 0) for shard in some) for some in (done, running, failed)),
-    )
+def number_of_workers(study: Study, asked: int | None) -> int:
+    """As many as asked for, or as use all cores."""
+    return asked or max(1, cores() // study.threads)
 
 
 def run(
@@ -57,7 +37,7 @@ def run(
     missing = store.missing()
     if not missing:
         return count(store)
-    workers = workers or max(1, cores() // store.study.threads)
+    workers = number_of_workers(store.study, workers)
     name, start = uuid.uuid4().hex[:12], time.monotonic()
     record: dict[str, Any] = {
         **provenance(),
@@ -78,6 +58,8 @@ def run(
                 raise DiskFullError(store.path)
             if item.reason:
                 store.fail(item.shard, item.reason)
+            else:
+                store.gather(item.shard)
             if on_shard is not None:
                 on_shard(item)
         store.note_run(name, {**record, "seconds": time.monotonic() - start})

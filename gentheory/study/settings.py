@@ -125,6 +125,10 @@ def axes() -> dict[str, Any]:
     return found
 
 
+VARIED = tuple(name for name in SHARED if name in axes())
+"""Shared settings that can differ within a part, and so tell one stack from another."""
+
+
 def plain_types() -> dict[str, type]:
     """str, float, int or bool: what the values of each axis are."""
     found: dict[str, type] = {}

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gentheory.errors import InputError
 from gentheory.study.claim import Claim
+from gentheory.study.draws import KINDS
 from gentheory.study.part import Part
 from gentheory.study.settings import Count, Section, Seed
 
@@ -132,7 +133,8 @@ def _sentence(item: Any, *, flat: bool) -> str:
 
     `flat` is a file without parts, whose sections are those of the one part there is.
     """
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
+    places = [place for place in item["loc"] if place not in KINDS]
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in places).lstrip(".")
     where = where.removeprefix("parts[0]").lstrip(".") if flat else where
     given = item["input"]
     short = json.dumps(given, default=str)[:60] if not isinstance(given, dict) else ""

@@ -7,6 +7,7 @@
     DIR/inflight/ID.NONCE.json    who makes it: there before the folder, and until it is committed
     DIR/failures/ID.json          why a shard failed the last time
     DIR/runs/ID.json              when, where and with which versions the study was run
+    DIR/cache/                    tables of many shards in few files: may be deleted at any time
 
 A shard is written aside and committed by one rename, so it is there whole or not at all. To
 resume is to do the planned shards that are not committed; to do one twice is harmless.
@@ -22,17 +23,24 @@ import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study import plan
+from gentheory.study import catalogue, gather
+from gentheory.study.catalogue import Commit
 from gentheory.study.spec import Study, parse
 
-FORMAT = 1
+if TYPE_CHECKING:
+    # Slow to load, and whoever only looks needs neither.
+    import pandas as pd
+
+    from gentheory.study import plan
+
+FORMAT = 2
 TABLES = ("models", "measures", "curves", "costs")
 TABLES_ALONG = ("trajectory", "measures_along")
 """Tables of shards with checkpoints along training; empty where no shard has any."""
@@ -71,9 +79,23 @@ class Store:
     """A study's folder."""
 
     path: Path
-    study: Study
+    specification: Mapping[str, Any]
+    """The study in plain values, as it was when the folder was made."""
     sizes: Mapping[str, int]
     """Models in each planned shard, in the study's order: known without the data."""
+
+    @property
+    def name(self) -> str:
+        """The study's."""
+        return str(self.specification["name"])
+
+    @cached_property
+    def study(self) -> Study:
+        """The study, checked when it is first asked for: counts need it as little as tables do.
+
+        Raises `InputError` if this version of gentheory does not know what it says.
+        """
+        return parse(dict(self.specification), place=str(self.path / "study.json"))
 
     @classmethod
     def create(cls, path: Path, study: Study) -> "Store":
@@ -98,59 +120,74 @@ class Store:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
-        sizes = {shard.id: len(shard.points) for shard in plan.shards(study)}
+        from gentheory.study import plan
+
+        sizes = {shard.id: len(shard.points) for shard in plan.each_shard(study)}
         return cls._describe(path, study, sizes)
 
     @classmethod
     def _describe(cls, path: Path, study: Study, sizes: Mapping[str, int]) -> "Store":
-        record = {"format": FORMAT, "study": study.model_dump(mode="json"), "shards": sizes}
+        specification = study.model_dump(mode="json")
+        record = {"format": FORMAT, "study": specification, "shards": sizes}
         with full_disk(path):
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "study.json", record)
-        return cls(path, study, sizes)
+        return cls(path, specification, sizes)
 
     @classmethod
     def open(cls, path: Path) -> "Store":
         """The study in this folder. Raises `InputError` if there is none."""
         description = path / "study.json"
         record = read_json(description)
-        whole = record is not None and record.keys() >= {"study", "shards"}
-        if record is None or record.get("format") != FORMAT or not whole:
+        if record is not None and record.get("format", FORMAT) != FORMAT:
+            raise InputError(
+                str(path),
+                f"a study's folder of format {record['format']}",
+                f"format {FORMAT}",
+                "use the version of gentheory that made it, or run the study again elsewhere",
+            )
+        if record is None or not record.keys() >= {"format", "study", "shards"}:
             raise InputError(
                 str(path),
                 "no study.json" if not description.exists() else "a damaged study.json",
                 "the folder of a study",
                 "give the folder that `gentheory run` printed",
             )
-        return cls(path, parse(record["study"], place=str(description)), record["shards"])
+        return cls(path, record["study"], record["shards"])
 
     def is_done(self, shard: str) -> bool:
         """Whether the shard is committed and its files have the sizes they were written with."""
-        folder = self.path / "shards" / shard
-        sizes = (read_json(folder / "shard.json") or {}).get("sizes")
-        if not isinstance(sizes, dict):
-            return False
-        return all(_size(folder / name) == size for name, size in sizes.items())
+        return catalogue.commit(str(self.path / "shards" / shard)) is not None
+
+    def commits(self) -> dict[str, Commit]:
+        """The planned shards that are committed, in the study's order."""
+        return catalogue.commits(self.path, self.sizes)
 
     def done(self) -> list[str]:
         """The planned shards that are committed."""
-        return [shard for shard in self.sizes if self.is_done(shard)]
+        return list(self.commits())
 
-    def missing(self) -> list[plan.Shard]:
+    def missing(self) -> "list[plan.Shard]":
         """The planned shards that are not committed, ready to be done; loads the data.
 
         Raises `InputError` where this version of gentheory, or the data, plan other shards than
         those the folder was made for.
         """
-        done, planned = set(self.done()), plan.shards(self.study)
-        if [shard.id for shard in planned] != list(self.sizes):
+        from gentheory.study import plan
+
+        done, planned, missing = self.commits(), list[str](), list[plan.Shard]()
+        for shard in plan.each_shard(self.study):
+            planned.append(shard.id)
+            if shard.id not in done:
+                missing.append(shard)
+        if planned != list(self.sizes):
             raise InputError(
                 str(self.path),
                 "a study planned by another version of gentheory, or for other data",
                 "the shards that this version plans",
                 "choose another --out, or go on with the version that began it",
             )
-        return [shard for shard in planned if shard.id not in done]
+        return missing
 
     @contextmanager
     def writing(self, shard: str) -> Generator[Path, None, None]:
@@ -194,12 +231,16 @@ class Store:
 
     def failures(self) -> dict[str, str]:
         """Reasons by shard, of planned shards that are not done."""
-        found: dict[str, str] = {}
-        for shard in self.sizes:
-            record = read_json(self.path / "failures" / f"{shard}.json")
-            if record is not None and not self.is_done(shard):
-                found[shard] = record["reason"]
-        return found
+        done = self.commits()
+        return {shard: why for shard, why in self.noted_failures().items() if shard not in done}
+
+    def noted_failures(self) -> dict[str, str]:
+        """Reasons by planned shard, of whatever failed once and is not yet known to be done."""
+        folder = self.path / "failures"
+        there = {file.name for file in folder.iterdir()} if folder.is_dir() else set[str]()
+        noted = (shard for shard in self.sizes if f"{shard}.json" in there)
+        found = {shard: read_json(folder / f"{shard}.json") for shard in noted}
+        return {shard: record["reason"] for shard, record in found.items() if record is not None}
 
     def inflight(self) -> list[InFlight]:
         """Shards being made, and what stopped processes left behind (`alive` is False)."""
@@ -229,36 +270,23 @@ class Store:
         found = [read_json(file) for file in (self.path / "runs").glob("*.json")]
         return sorted((r for r in found if r is not None), key=lambda record: record["started"])
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> "pd.DataFrame":
         """One of `TABLES`, or of `TABLES_ALONG`, over all committed shards of the plan.
 
         Rows are in the study's order: the same shards give the same table, whoever made them and
         when. Raises `InputError` where none is committed yet, or where a file cannot be read.
         """
-        done = self.done()
-        if not done:
-            raise InputError(
-                str(self.path), "no finished shard", "at least one", "run the study first"
-            )
-        paths = [self.path / "shards" / shard / f"{name}.parquet" for shard in done]
-        files = [str(path) for path in paths if name in TABLES or path.exists()]
-        if not files:
-            return pd.DataFrame()
-        try:
-            with duckdb.connect() as connection:
-                # One read over all files: DuckDB keeps the order of the list and of the rows.
-                return connection.execute("select * from read_parquet(?)", [files]).df()
-        except duckdb.Error as error:
-            raise InputError(
-                f"{self.path}/shards",
-                f"a damaged {name}.parquet ({str(error).splitlines()[0]})",
-                "whole shards",
-                "delete the shard that is named and run the study again",
-            ) from error
+        return gather.table(self.path, name, self.sizes, self.commits())
+
+    def gather(self, shard: str) -> None:
+        """Copy the tables of this shard and its neighbours into few files, once all are done."""
+        gather.extend(self.path, (*TABLES, *TABLES_ALONG), list(self.sizes), shard)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """Rows as a Parquet file with these columns and SQL types."""
+    import pandas as pd
+
     frame = pd.DataFrame(list(rows), columns=list(columns))
     casts = ", ".join(f'cast("{name}" as {kind}) as "{name}"' for name, kind in columns.items())
     with duckdb.connect() as connection:
@@ -356,13 +384,6 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def _sync(path: Path) -> None:

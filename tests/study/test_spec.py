@@ -7,7 +7,7 @@ import tiny
 
 from gentheory.errors import InputError
 from gentheory.study import spec
-from gentheory.study.grid import Range
+from gentheory.study.draws import Range
 
 
 def parse(**sections: Any) -> spec.Study:

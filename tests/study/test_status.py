@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -9,7 +10,8 @@ import tiny
 
 from gentheory.study import runner
 from gentheory.study.spec import parse
-from gentheory.study.store import Store, write_json
+from gentheory.study.standing import standing
+from gentheory.study.store import FORMAT, Store, write_json
 
 STUDY = parse(tiny.study(), place="it")
 
@@ -60,7 +62,7 @@ def test_status_needs_neither_the_data_nor_the_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.create(tmp_path / "out", STUDY)
-    record = {"format": 1, "study": STUDY.model_dump(mode="json"), "shards": dict(store.sizes)}
+    record = {"format": FORMAT, "study": STUDY.model_dump(mode="json"), "shards": dict(store.sizes)}
     record["study"]["parts"][0]["data"]["name"] = "mnist"
     write_json(store.path / "study.json", record)
     monkeypatch.delenv("GENTHEORY_DATA", raising=False)
@@ -111,3 +113,34 @@ def _stopped(
     assert f"  done          {2 * len(store.done())}\n  running       0\n" in status
     assert "stopped before its end, will be done again" in status
     return store, tiny.files(store)
+
+
+def test_rate_and_time_left_are_those_of_the_last_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.create(tmp_path / "out", parse(tiny.study(stack=1), place="it"))
+    old, new, running, _ = store.sizes
+    start = datetime(2026, 1, 2, 3, 4, 0, tzinfo=UTC)
+    store.note_run("a", {"started": (start - timedelta(hours=1)).isoformat()})
+    store.note_run("b", {"started": start.isoformat()})
+    for shard, seconds in ((old, -600), (new, 50)):
+        with store.writing(shard):
+            pass
+        moment = start.timestamp() + seconds
+        os.utime(store.path / "shards" / shard / "shard.json", (moment, moment))
+    assert standing(store).rate == 1 / 50
+    assert standing(store).seconds_left is None
+    assert "left" not in tiny.main(capsys, "status", store.path).out
+    with store.writing(running):
+        assert standing(store).seconds_left == 100
+        ended = tiny.main(capsys, "status", store.path)
+    assert "0.02 models a second, about 100 s left\n" in ended.out
+
+
+def test_a_clock_that_went_back_gives_no_rate(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "out", STUDY)
+    with store.writing(next(iter(store.sizes))):
+        pass
+    later = datetime.now(UTC) + timedelta(hours=1)
+    store.note_run("a", {"started": later.isoformat()})
+    assert standing(store).rate is None

@@ -18,7 +18,7 @@ import tiny
 from gentheory.errors import InputError
 from gentheory.study import store as stores
 from gentheory.study.spec import parse
-from gentheory.study.store import Store, read_json, write_json
+from gentheory.study.store import FORMAT, Store, read_json, write_json
 
 STUDY = parse(tiny.study(), place="it")
 
@@ -64,7 +64,14 @@ def test_a_description_left_half_written_is_no_obstacle(tmp_path: Path) -> None:
     assert Store.create(tmp_path, STUDY).study == STUDY
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1}', '{"format": 99, "study": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", f'{{"format": {FORMAT}}}'])
+def test_the_folder_of_another_version_is_told(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text('{"format": 99, "study": {}}')
+    message = r"found a study's folder of format 99, expected format \d+; use the version"
+    with pytest.raises(InputError, match=message):
+        Store.open(tmp_path)
+
+
 def test_a_damaged_description_is_told_and_kept(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.json").write_text(text)
     message = r"found a damaged study\.json, expected the folder of a study; give the folder"
