@@ -40,7 +40,7 @@ class Recipe:
             raise InputError(
                 "data.n_train",
                 str(count),
-                f"1 to {len(usable)} for {self.name}{self._imbalanced()}",
+                f"1 to {len(usable)} for {self.described()}",
                 "choose fewer",
             )
         return usable[:count]
@@ -55,9 +55,14 @@ class Recipe:
             return shuffled
         return shuffled[imbalanced(data.targets[shuffled], shares)]
 
-    def _imbalanced(self) -> str:
+    def described(self) -> str:
+        """The data's name with their imbalance, for messages."""
         kind, ratio = self.imbalance, self.imbalance_ratio
-        return "" if kind == "none" else f" with {kind} imbalance {ratio:g}"
+        return self.name + ("" if kind == "none" else f" with {kind} imbalance {ratio:g}")
+
+    def available(self) -> int:
+        """How many training examples there are, of which `n_train` are used."""
+        return len(self._usable())
 
     def train(self) -> Split:
         """The training examples with their label noise. Raises `InputError` as `load` does."""
@@ -81,7 +86,7 @@ class Recipe:
             raise InputError(
                 "held_out",
                 f"{count} examples beside the {trained} trained on",
-                f"1 to {left}, as {self.name}{self._imbalanced()} has {len(everything)} for training",
+                f"1 to {left}, as {self.described()} has {len(everything)} for training",
                 "choose fewer, or a smaller n_train",
             )
         return everything[len(everything) - count :]

@@ -15,6 +15,7 @@ from gentheory.losses import Loss
 from gentheory.params import flatten
 from gentheory.seeds import seed_of
 from gentheory.study.plan import Point
+from gentheory.training.augment import Augmentation
 from gentheory.training.loop import Plan, Trained, train
 
 
@@ -28,6 +29,7 @@ class Job:
     data: Split
     plan: Plan
     order_seeds: tuple[int, ...]  # one a model
+    augmentation_seeds: tuple[int, ...]  # likewise
 
     @classmethod
     def of(cls, points: tuple[Point, ...]) -> "Job":
@@ -43,6 +45,7 @@ class Job:
             recipe.train(),
             _plan(points),
             tuple(seed_of(study_seed, "order", point.settings["seed"]) for point in points),
+            tuple(seed_of(study_seed, "augmentation", point.settings["seed"]) for point in points),
         )
 
     def repeated(self, times: int) -> "Job":
@@ -54,8 +57,13 @@ class Job:
             weight_decay=self.plan.weight_decay.repeat(times),
             keep_trajectory=False,
         )
-        initial = self.initial.repeat(times, 1)
-        return replace(self, initial=initial, plan=plan, order_seeds=self.order_seeds * times)
+        return replace(
+            self,
+            initial=self.initial.repeat(times, 1),
+            plan=plan,
+            order_seeds=self.order_seeds * times,
+            augmentation_seeds=self.augmentation_seeds * times,
+        )
 
     def train(
         self,
@@ -64,7 +72,10 @@ class Job:
         progress: Callable[[float], None] | None = None,
     ) -> Trained:
         """Train it, on all the data or each model on its own rows; every call does the same."""
-        orders = [torch.Generator().manual_seed(seed) for seed in self.order_seeds]
+        orders, augmenting = (
+            [torch.Generator().manual_seed(seed) for seed in seeds]
+            for seeds in (self.order_seeds, self.augmentation_seeds)
+        )
         return train(
             self.module,
             self.loss,
@@ -73,6 +84,7 @@ class Job:
             self.plan,
             orders,
             rows=rows,
+            augmenting=augmenting,
             progress=progress,
         )
 
@@ -102,4 +114,5 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         shared["schedule"],
         shared["stop_at_loss"],
         shared["keep_trajectory"],
+        Augmentation(shared["mixup"], shared["flips"], shared["crops"]),
     )

@@ -3,8 +3,9 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
-from gentheory.study.settings import SHARED, Variant
+from gentheory.study.settings import SHARED, DataSection, Variant
 from gentheory.study.spec import Study
 
 Part = tuple[int, int]
@@ -28,6 +29,7 @@ class Point:
 
     architecture: str
     family: str  # the architecture without what varies in it
+    dataset: str  # what the study calls its data
     model: Mapping[str, Any]  # name, shape, num_classes, options: as `models.build` takes them
     data: Mapping[str, Any]  # a Recipe
     settings: Mapping[str, Any]  # every field of the study's [training], resolved
@@ -88,8 +90,20 @@ def shards(study: Study) -> list[Shard]:
 
 def points(study: Study) -> list[Point]:
     """Every model of the study; models that can share a stack stand together."""
-    train, _ = load(study.data.name, **study.data.options)
+    found = [point for section in study.data for point in _points_on(section, study)]
+    return sorted(found, key=_stack_order(study))
+
+
+def _points_on(section: DataSection, study: Study) -> list[Point]:
+    """The models of one data set, in the order of the grid."""
+    train, _ = load(section.name, **section.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
+
+    @cache
+    def available(imbalance: Any, ratio: float) -> int:
+        options = {"seed": study.seed, "imbalance": imbalance, "imbalance_ratio": ratio}
+        return Recipe(section.name, section.options, **options).available()
+
     shaped = {variant.label: _model(variant, shape, classes) for variant in study.variants()}
     found: list[Point] = []
     for variant, axes in study.combinations():
@@ -97,18 +111,20 @@ def points(study: Study) -> list[Point]:
             settings: dict[str, Any] = study.training.model_dump() | axes | drawn
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
+            imbalance = settings["imbalance"], settings["imbalance_ratio"]
             recipe = Recipe(
-                study.data.name,
-                study.data.options,
-                settings["n_train"] or len(train),
+                section.name,
+                section.options,
+                settings["n_train"] or available(*imbalance),
                 settings["label_noise"],
                 study.seed,
+                *imbalance,
             )
             settings["learning_rate"] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(*names, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, len(train), study)
-    return sorted(found, key=_stack_order(study))
+            found.append(Point(*names, section.label, model, recipe.to_dict(), settings, draw))
+    _check_sizes(found, available, study)
+    return found
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
@@ -152,27 +168,32 @@ def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
 
 
 def _stack_key(point: Point) -> tuple[Any, ...]:
-    return (point.architecture, *(point.settings[name] for name in SHARED))
+    return (point.dataset, point.architecture, *(point.settings[name] for name in SHARED))
 
 
 def _stack_order(study: Study) -> Any:
-    """Architectures in the study's order, then the shared settings; the sort is stable."""
+    """Data sets and architectures in the study's order, then the shared settings."""
+    datasets = [section.label for section in study.data]
     labels = [variant.label for variant in study.variants()]
 
     def key(point: Point) -> tuple[Any, ...]:
-        label, *shared = _stack_key(point)
-        return labels.index(label), *(
-            (value is not None, 0 if value is None else value) for value in shared
+        dataset, label, *shared = _stack_key(point)
+        return (
+            datasets.index(dataset),
+            labels.index(label),
+            *((value is not None, 0 if value is None else value) for value in shared),
         )
 
     return key
 
 
-def _check_sizes(found: list[Point], available: int, study: Study) -> None:
-    for recipe in {point.data["n_train"]: Recipe(**point.data) for point in found}.values():
-        count = recipe.n_train or available
-        if count > available:
-            expected = f"at most the {available} training examples of {recipe.name}"
+def _check_sizes(found: list[Point], available: Callable[..., int], study: Study) -> None:
+    keys = ("n_train", "imbalance", "imbalance_ratio")
+    chosen = {tuple(point.data[key] for key in keys): point.data for point in found}
+    for (count, *imbalance), data in chosen.items():
+        recipe, most = Recipe(**data), available(*imbalance)
+        if count > most:
+            expected = f"at most the {most} training examples of {recipe.described()}"
             raise InputError("n_train", str(count), expected, "choose fewer")
         if study.measures.held_out is not None:
             recipe.held_out_indices(study.measures.held_out)

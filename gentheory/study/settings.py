@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Rate: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
 Decay: TypeAlias = Annotated[float, Field(ge=0, strict=True)]
 Momentum: TypeAlias = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Ratio: TypeAlias = Annotated[float, Field(ge=1, strict=True)]
+Pixels: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 
@@ -22,10 +24,17 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """`[data]`: the data set, by the name of its loader, and the loader's options."""
+    """`[data]`, or `[[data]]` for several: a data set, by its loader's name, and its options."""
 
     name: str
     options: dict[str, JsonValue] = {}
+    label: Annotated[str, Field(min_length=1, max_length=40)] = ""
+    """What the data set is called in tables; the loader's name unless given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _called(cls, raw: Any) -> Any:
+        return {"label": raw["name"], **raw} if isinstance(raw, dict) and "name" in raw else raw
 
 
 class Architecture(Section):
@@ -77,6 +86,10 @@ class Settings(Section):
     weight_decay: Decay = 0.0
     n_train: Count | None = None
     label_noise: Share = 0.0
+    imbalance: Literal["none", "exponential", "step"] = "none"
+    """How often the classes occur in training, by `class_shares`; the test data are balanced."""
+    imbalance_ratio: Ratio = 1.0
+    """The most frequent class over the least frequent one."""
     seed: Seed = 0
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     schedule: Literal["constant", "cosine"] = "constant"
@@ -84,6 +97,12 @@ class Settings(Section):
     dtype: Literal["float32", "float64"] = "float32"
     keep_trajectory: Annotated[bool, Field(strict=True)] = False
     """Keep means over windows of training, for `tic.left_out` and `tic.leave_one_out`."""
+    mixup: Decay = 0.0
+    """The α of mixup's λ ~ Beta(α, α); 0 for none. Measures see the examples as they are."""
+    flips: Annotated[bool, Field(strict=True)] = False
+    """Mirror images left to right, each with probability 1/2 in each step."""
+    crops: Pixels = 0
+    """Shift images by up to so many pixels, at random in each step."""
 
 
 OWN = ("learning_rate", "momentum", "weight_decay", "seed")

@@ -40,6 +40,7 @@ _MODELS = {
     "architecture": "varchar",
     "family": "varchar",
     "options": "varchar",
+    "data": "varchar",
     **{name: _SQL[kind] for name, kind in plain_types().items()},
     "draw": "integer",
     "outcome": "varchar",
@@ -51,6 +52,8 @@ _MODELS = {
     "clean_test_loss": "double",
     "train_accuracy": "double",
     "test_accuracy": "double",
+    "shifted_loss": "double",
+    "shifted_accuracy": "double",
     "gap": "double",
     "gap_stderr": "double",
 }
@@ -98,6 +101,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
     figures = _evaluated(job, trained, recipe.test())
     clean = _evaluated(job, trained, recipe.clean_test())
+    unseen = recipe.shifted_test()
+    shifted = None if unseen is None else _evaluated(job, trained, unseen)
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     checkpoint.save(
         folder / "weights.safetensors",
@@ -117,7 +122,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
         report({"trained": 1.0, "measured": m})
-    write_table(folder / "models.parquet", _model_rows(shard, trained, figures, clean), _MODELS)
+    models = _model_rows(shard, trained, figures, clean, shifted)
+    write_table(folder / "models.parquet", models, _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
@@ -214,7 +220,11 @@ def _on(subject: Checkpoint, data: Split) -> Checkpoint:
 
 
 def _model_rows(
-    shard: Shard, trained: Trained, figures: Evaluation, clean: Evaluation
+    shard: Shard,
+    trained: Trained,
+    figures: Evaluation,
+    clean: Evaluation,
+    shifted: Evaluation | None,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for m, point in enumerate(shard.points):
@@ -223,6 +233,8 @@ def _model_rows(
         # The parameters are those of the last good epoch: not what this training led to.
         found = {n: float(getattr(figures, n)[m]) for n in names}
         found["clean_test_loss"] = float(clean.test_loss[m])
+        found["shifted_loss"] = float(shifted.test_loss[m]) if shifted else math.nan
+        found["shifted_accuracy"] = float(shifted.test_accuracy[m]) if shifted else math.nan
         measured = dict.fromkeys(found, math.nan) if diverged else found
         rows.append(
             {
@@ -232,6 +244,7 @@ def _model_rows(
                 "position": m,
                 "architecture": point.architecture,
                 "family": point.family,
+                "data": point.dataset,
                 "options": json.dumps(point.model["options"], sort_keys=True),
                 "n_train": point.data["n_train"],
                 "draw": point.draw,

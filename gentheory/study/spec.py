@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     JsonValue,
     ValidationError,
@@ -102,6 +103,10 @@ class ReportSection(Section):
     label_noise in their lists (from 0) have an even sum."""
 
 
+def _listed(raw: Any) -> Any:
+    return [raw] if isinstance(raw, dict) else raw
+
+
 class Study(Section):
     """A whole study, as one TOML file describes it."""
 
@@ -113,7 +118,7 @@ class Study(Section):
     """Models trained together: a shard, the unit of work that is kept or lost as a whole."""
     threads: Count = 1
     """Threads a shard uses. Part of the study, since sums depend on it in their last digits."""
-    data: DataSection
+    data: Annotated[list[DataSection], BeforeValidator(_listed), Field(min_length=1)]
     architectures: Annotated[list[Architecture], Field(min_length=1)]
     training: Settings = Settings()
     grid: Grid = Grid()
@@ -162,6 +167,9 @@ class Study(Section):
         labels = [variant.label for variant in self.variants()]
         if len(set(labels)) < len(labels):
             raise ValueError(f"architectures: two share a label in {labels}; give each its own")
+        labels = [section.label for section in self.data]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"data: two share a label in {labels}; give each its own")
         twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
         if twice:
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")

@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from gentheory.data.split import Split
+from gentheory.errors import InputError
 from gentheory.losses import Loss
 from gentheory.params import Layout
+from gentheory.training.augment import Augmentation
 from gentheory.training.evaluate import stacked_outputs
 from gentheory.training.optim import SGD
 from gentheory.training.recorder import Recorder
@@ -35,6 +37,8 @@ class Plan:
     """Stop a model once its training loss, taken after each epoch, is at most this."""
     keep_trajectory: bool = False
     """Keep means over windows of training, for measures of the way a model went."""
+    augmentation: Augmentation = Augmentation()
+    """What the steps see in place of the examples; losses and curves are those of the examples."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,19 @@ def train(
     orders: Sequence[Generator],
     *,
     rows: Int[Tensor, "M N"] | None = None,
+    augmenting: Sequence[Generator] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Trained:
-    """Train M models, model m in the batch order of `orders[m]`.
+    """Train M models, model m in the batch order of `orders[m]`, augmented by `augmenting[m]`.
 
     Each sees all the data or, as in cross-validation, only the examples at its `rows`, as many
     as the others: then its curve, its target and its residuals are over these alone. A stack
     gives each model the weights that training it alone gives, up to rounding: nothing is shared
     between models, and one that diverges or reaches its target leaves the computation.
-    `progress` is called after each epoch with the share of epochs done.
+    `progress` is called after each epoch with the share of epochs done. Raises `InputError`
+    where examples cannot be augmented as the plan says, or its trajectory would be that of others.
     """
+    _check_augmentation(plan, data)
     rows = None if rows is None else rows.to(data.inputs.device)
     task = Task(module, loss, data, rows)
     stack = Stack.start(task, theta, plan.epochs)
@@ -92,6 +99,11 @@ def train(
         for examples, rate in zip(order.split(plan.batch_size, dim=1), rates, strict=True):
             index = task.index(here, examples)
             inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
+            if plan.augmentation.present:
+                streams = [augmenting[m] for m in models.tolist()]
+                inputs, targets = plan.augmentation.apply(
+                    inputs, targets, streams, num_classes=data.num_classes
+                )
             found, (outputs, carried) = gradient(state[0], carried, inputs, targets)
             if recorder is not None:
                 duration = rate * effective[models]
@@ -109,6 +121,17 @@ def train(
     kept = None if recorder is None else recorder.trajectory(theta.dtype)
     ended = (stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
     return Trained(*ended, kept, stack.statistics)
+
+
+def _check_augmentation(plan: Plan, data: Split) -> None:
+    if plan.augmentation.present and plan.keep_trajectory:
+        raise InputError(
+            "keep_trajectory",
+            "a training that sees augmented examples",
+            "one that sees the examples whose residuals it keeps",
+            "drop keep_trajectory, or mixup, flips and crops",
+        )
+    plan.augmentation.check(data)
 
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
