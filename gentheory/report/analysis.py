@@ -9,6 +9,7 @@ from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, correlations, criteria
 from gentheory.report.regimes import regimes
+from gentheory.report.shift import Shift, shift
 from gentheory.report.sizes import sizes
 from gentheory.study.tables import Tables
 
@@ -28,6 +29,8 @@ class Analysis:
     exclusions: pd.DataFrame
     misses: pd.DataFrame
     warnings: pd.DataFrame
+    shift: Shift | None = None
+    """Where the data have an environment kept out of training."""
 
     @property
     def main(self) -> str | None:
@@ -55,4 +58,5 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
         exclusions(models),
         misses(tables),
         warnings(tables),
+        shift(models, resampling),
     )

@@ -31,7 +31,7 @@ POINT = ["learning_rate", "momentum", "weight_decay", "batch_size", "epochs"]
 """What two models share if they differ in their seed or their setting alone."""
 
 _LOSSES = ["train_loss", "test_loss", "gap", "training_time"]
-_GROUPING = {"architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
+_GROUPING = {"data": "{}", "architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Population:
 
 
 def population(tables: Tables) -> Population:
-    """Sort the models of a study into settings, the groups by what varies among three columns.
+    """Sort the models of a study into settings, the groups by what varies among four columns.
 
-    These are the architecture, the number of training examples and the label noise. A model is
+    These are the data set, the architecture, the number of training examples and the label noise. A model is
     left out of every ranking where it diverged or has a loss that is not finite. Raises
     `InputError` for tables without a model, a measure or a column that a report needs.
     """
@@ -140,7 +140,7 @@ def _require(place: str, table: pd.DataFrame, columns: list[str]) -> None:
 
 
 def _labels(models: pd.DataFrame) -> list[str]:
-    columns = {name: list(models[name]) for name in _GROUPING}
+    columns = {name: list(models[name]) for name in _GROUPING if name in models}
     varying = [name for name, values in columns.items() if len(set(values)) > 1]
     texts = [
         [_GROUPING[name].format(value) for value in columns[name]]
@@ -150,15 +150,19 @@ def _labels(models: pd.DataFrame) -> list[str]:
 
 
 def _order(models: pd.DataFrame) -> list[int]:
-    """Rows by architecture as they come in the study, then by numbers in rising order."""
-    first = {name: place for place, name in enumerate(dict.fromkeys(models["architecture"]))}
-    keys = [
-        (first[architecture], n_train, label_noise)
-        for architecture, n_train, label_noise in zip(
-            *(models[column] for column in _GROUPING), strict=True
-        )
+    """Rows by data and architecture as they come in the study, then by numbers, rising."""
+    columns = [
+        _places(models[name]) if name in ("data", "architecture") else list(models[name])
+        for name in _GROUPING
+        if name in models
     ]
+    keys = list(zip(*columns, strict=True))
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _places(column: pd.Series) -> list[int]:
+    first = {name: place for place, name in enumerate(dict.fromkeys(column))}
+    return [first[name] for name in column]
 
 
 def _exclusions(models: pd.DataFrame) -> list[str]:
