@@ -39,9 +39,7 @@ def class_shares(kind: Imbalance, ratio: float, num_classes: int) -> Float64[Ten
     return torch.where(2 * places < num_classes, 1.0, 1 / ratio).double()
 
 
-def imbalanced(
-    targets: Int64[Tensor, " N"], shares: Float64[Tensor, " C"]
-) -> Int64[Tensor, " B"]:
+def imbalanced(targets: Int64[Tensor, " N"], shares: Float64[Tensor, " C"]) -> Int64[Tensor, " B"]:
     """Positions of examples whose classes occur in these shares, in an order that nests.
 
     Shuffle the targets first: of each class the first ones are taken. The first n positions hold

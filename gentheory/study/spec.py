@@ -176,6 +176,20 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _recordable(self) -> "Study":
+        if not (self.training.keep_trajectory or "keep_trajectory" in self.grid.axes()):
+            return self
+        for _, axes in self.combinations():
+            settings = self.training.model_dump() | axes
+            altered = [name for name in ("mixup", "flips", "crops") if settings[name]]
+            if settings["keep_trajectory"] and altered:
+                raise ValueError(
+                    f"keep_trajectory: {altered[0]} trains on other examples than those whose "
+                    "residuals are kept; drop one, or exclude the combination"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _excludable(self) -> "Study":
         names = {n: None for v in self.variants() for n in (v.family.label, v.label)}
         known = {**self.grid.axes(), "architecture": list(names)}
