@@ -32,6 +32,11 @@ class Recipe:
     imbalance: Imbalance = "none"
     imbalance_ratio: float = 1.0
 
+    @property
+    def label(self) -> str:
+        """The data set's name with its options, for people."""
+        return ", ".join([self.name, *(f"{name} {value}" for name, value in self.options.items())])
+
     def indices(self) -> Int[Tensor, " N"]:
         """Which training examples, in a random order that nests: n = 100 begins n = 300."""
         usable = self._usable()

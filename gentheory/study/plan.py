@@ -3,23 +3,25 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from gentheory import models
 from gentheory.data import load
+from gentheory.data.imbalance import Imbalance
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
-from gentheory.study.settings import SHARED, DataSection, Variant
+from gentheory.study.part import Part
+from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
 
-Part = tuple[int, int]
+Stretch = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
 
 
@@ -27,9 +29,9 @@ Part = tuple[int, int]
 class Point:
     """One model of a study, in plain values. Two points are the same model if they are equal."""
 
+    part: int  # of the study, from 0
     architecture: str
     family: str  # the architecture without what varies in it
-    dataset: str  # what the study calls its data
     model: Mapping[str, Any]  # name, shape, num_classes, options: as `models.build` takes them
     data: Mapping[str, Any]  # a Recipe
     settings: Mapping[str, Any]  # every field of the study's [training], resolved
@@ -78,43 +80,35 @@ def shards(study: Study) -> list[Shard]:
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
     them, or more training examples are asked for than there are.
     """
-    planned: list[Shard] = []
-    for _, group in itertools.groupby(points(study), key=_stack_key):
+    return [shard for number in range(len(study.parts)) for shard in _of_part(study, number)]
+
+
+def _of_part(study: Study, number: int) -> Iterator[Shard]:
+    part = study.parts[number]
+    sections = (part.measures.model_dump(), part.rivals.model_dump())
+    for _, group in itertools.groupby(points(study, number), key=_stack_key):
         stack = list(group)
-        for start in range(0, len(stack), study.stack):
-            chosen = tuple(stack[start : start + study.stack])
-            sections = (study.measures.model_dump(), study.rivals.model_dump())
-            planned.append(Shard(chosen, *sections, study.threads))
-    return planned
+        for start in range(0, len(stack), part.stack):
+            yield Shard(tuple(stack[start : start + part.stack]), *sections, study.threads)
 
 
-def points(study: Study) -> list[Point]:
-    """Every model of the study; models that can share a stack stand together."""
-    found = [point for section in study.data for point in _points_on(section, study)]
-    return sorted(found, key=_stack_order(study))
-
-
-def _points_on(section: DataSection, study: Study) -> list[Point]:
-    """The models of one data set, in the order of the grid."""
-    train, _ = load(section.name, **section.options)
+def points(study: Study, number: int = 0) -> list[Point]:
+    """Every model of one part; models that can share a stack stand together."""
+    part = study.parts[number]
+    train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
-
-    @cache
-    def available(imbalance: Any, ratio: float) -> int:
-        options = {"seed": study.seed, "imbalance": imbalance, "imbalance_ratio": ratio}
-        return Recipe(section.name, section.options, **options).available()
-
-    shaped = {variant.label: _model(variant, shape, classes) for variant in study.variants()}
+    shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
+    available = cache(partial(_available, part, study.seed))
     found: list[Point] = []
-    for variant, axes in study.combinations():
-        for draw, drawn in _drawn(study):
-            settings: dict[str, Any] = study.training.model_dump() | axes | drawn
+    for variant, axes in part.combinations():
+        for draw, drawn in _drawn(part, study.seed):
+            settings: dict[str, Any] = part.training.model_dump() | axes | drawn
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             imbalance = settings["imbalance"], settings["imbalance_ratio"]
             recipe = Recipe(
-                section.name,
-                section.options,
+                part.data.name,
+                part.data.options,
                 settings["n_train"] or available(*imbalance),
                 settings["label_noise"],
                 study.seed,
@@ -122,9 +116,16 @@ def _points_on(section: DataSection, study: Study) -> list[Point]:
             )
             settings["learning_rate"] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(*names, section.label, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, available, study)
-    return found
+            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
+    _check_sizes(found, available, part)
+    return sorted(found, key=_stack_order(part))
+
+
+def _available(part: Part, seed: int, imbalance: Imbalance, ratio: float) -> int:
+    """How many training examples there are with this imbalance."""
+    name, options = part.data.name, part.data.options
+    recipe = Recipe(name, options, seed=seed, imbalance=imbalance, imbalance_ratio=ratio)
+    return recipe.available()
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
@@ -152,42 +153,39 @@ def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, 
     }
 
 
-def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
+def _drawn(part: Part, seed: int) -> list[tuple[int | None, dict[str, float]]]:
     """The random settings by number; an axis has its own stream, so that adding one keeps them."""
-    if study.draws is None:
+    if part.draws is None:
         return [(None, {})]
     columns: dict[str, list[float]] = {}
-    for name, values in study.draws.axes().items():
-        stream = generator(study.seed, "draws", name)
-        uniform = torch.rand(study.draws.count, generator=stream, dtype=torch.float64)
+    for name, values in part.draws.axes().items():
+        stream = generator(seed, "draws", name)
+        uniform = torch.rand(part.draws.count, generator=stream, dtype=torch.float64)
         columns[name] = [values.at(quantile) for quantile in uniform.tolist()]
     return [
         (number, {name: column[number] for name, column in columns.items()})
-        for number in range(study.draws.count)
+        for number in range(part.draws.count)
     ]
 
 
 def _stack_key(point: Point) -> tuple[Any, ...]:
-    return (point.dataset, point.architecture, *(point.settings[name] for name in SHARED))
+    return (point.architecture, *(point.settings[name] for name in SHARED))
 
 
-def _stack_order(study: Study) -> Any:
-    """Data sets and architectures in the study's order, then the shared settings."""
-    datasets = [section.label for section in study.data]
-    labels = [variant.label for variant in study.variants()]
+def _stack_order(part: Part) -> Any:
+    """Architectures in the study's order, then the shared settings; the sort is stable."""
+    labels = [variant.label for variant in part.variants()]
 
     def key(point: Point) -> tuple[Any, ...]:
-        dataset, label, *shared = _stack_key(point)
-        return (
-            datasets.index(dataset),
-            labels.index(label),
-            *((value is not None, 0 if value is None else value) for value in shared),
+        label, *shared = _stack_key(point)
+        return labels.index(label), *(
+            (value is not None, 0 if value is None else value) for value in shared
         )
 
     return key
 
 
-def _check_sizes(found: list[Point], available: Callable[..., int], study: Study) -> None:
+def _check_sizes(found: list[Point], available: Callable[..., int], part: Part) -> None:
     keys = ("n_train", "imbalance", "imbalance_ratio")
     chosen = {tuple(point.data[key] for key in keys): point.data for point in found}
     for (count, *imbalance), data in chosen.items():
@@ -195,12 +193,12 @@ def _check_sizes(found: list[Point], available: Callable[..., int], study: Study
         if count > most:
             expected = f"at most the {most} training examples of {recipe.described()}"
             raise InputError("n_train", str(count), expected, "choose fewer")
-        if study.measures.held_out is not None:
-            recipe.held_out_indices(study.measures.held_out)
-        held_out_parts(study.rivals.model_dump(), count)
+        if part.measures.held_out is not None:
+            recipe.held_out_indices(part.measures.held_out)
+        held_out_parts(part.rivals.model_dump(), count)
 
 
-def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Part]]:
+def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Stretch]]:
     """What each rival of the study's `[rivals]` holds out of n shuffled training examples.
 
     Every part stands for one training on the rest: the parts of "cross_validation:k" cover all

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Rate: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
@@ -24,17 +24,10 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """`[data]`, or `[[data]]` for several: a data set, by its loader's name, and its options."""
+    """`[data]`: the data set, by the name of its loader, and the loader's options."""
 
     name: str
     options: dict[str, JsonValue] = {}
-    label: Annotated[str, Field(min_length=1, max_length=40)] = ""
-    """What the data set is called in tables; the loader's name unless given."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _called(cls, raw: Any) -> Any:
-        return {"label": raw["name"], **raw} if isinstance(raw, dict) and "name" in raw else raw
 
 
 class Architecture(Section):

@@ -1,4 +1,4 @@
-"""ColoredMNIST and RotatedMNIST: made-up images for what they do, the real files for their sizes."""
+"""ColoredMNIST and RotatedMNIST: what they do to made-up images, and real sizes."""
 
 import os
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_an_eighth_of_a_turn_moves_a_spot_to_where_it_belongs():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """A tiny MNIST of twelve images a part."""
     monkeypatch.setenv("GENTHEORY_DATA", str(tmp_path))
-    return fake(tmp_path, labels=tuple(range(10)) + (0, 1))
+    return fake(tmp_path, labels=(*range(10), 0, 1))
 
 
 def test_images_are_turned_in_turn_and_the_held_out_angle_is_elsewhere(folder: np.ndarray):

@@ -1,4 +1,4 @@
-"""Data sets, imbalance and augmentation as axes of a study."""
+"""Environments, imbalance and augmentation as axes of a study."""
 
 import math
 from pathlib import Path
@@ -14,30 +14,9 @@ from gentheory.errors import InputError
 from gentheory.study import plan
 from gentheory.study.job import Job
 from gentheory.study.spec import Study, parse
-from gentheory.study.store import Store
-
-TWO = [
-    {"name": "digits"},
-    {"name": "digits", "options": {"num_test": 300}, "label": "more digits"},
-]
-
 
 def study(**sections: Any) -> Study:
     return parse(tiny.study(**sections), place="it")
-
-
-def test_several_data_sets_are_trained_one_after_the_other() -> None:
-    points = plan.points(study(data=TWO))
-    assert [point.dataset for point in points] == ["digits"] * 4 + ["more digits"] * 4
-    assert [point.data["options"] for point in points[::4]] == [{}, {"num_test": 300}]
-    for shard in plan.shards(study(data=TWO, stack=16)):
-        assert len({point.dataset for point in shard.points}) == 1
-
-
-def test_one_data_set_may_stand_alone_or_in_a_list() -> None:
-    alone, listed = study(data=TWO[0]), study(data=TWO[:1])
-    assert alone == listed
-    assert parse(alone.model_dump(mode="json"), place="again") == alone
 
 
 def test_the_model_of_each_data_set_has_its_shape(
@@ -45,11 +24,12 @@ def test_the_model_of_each_data_set_has_its_shape(
 ) -> None:
     monkeypatch.setenv("GENTHEORY_DATA", str(tmp_path))
     fake(tmp_path, labels=tuple(range(10)) * 2)
-    data = [{"name": name, "options": {"downsize": 7}} for name in ("colored_mnist", "mnist")]
-    found = plan.points(study(data=data, training=tiny.training(n_train=None)))
-    assert [point.model["shape"] for point in found[::4]] == [[2, 7, 7], [1, 7, 7]]
-    assert [point.model["num_classes"] for point in found[::4]] == [2, 10]
-    assert [point.data["n_train"] for point in found[::4]] == [20, 20]
+    for name, shape, classes in (("colored_mnist", [2, 7, 7], 2), ("rotated_mnist", [1, 7, 7], 10)):
+        data = {"name": name, "options": {"downsize": 7}}
+        found = plan.points(study(data=data, training=tiny.training(n_train=None)))
+        assert found[0].model["shape"] == shape
+        assert found[0].model["num_classes"] == classes
+        assert found[0].data["n_train"] == 20
 
 
 def test_accuracy_under_shift_is_in_the_table_where_there_is_a_shift(
@@ -57,10 +37,11 @@ def test_accuracy_under_shift_is_in_the_table_where_there_is_a_shift(
 ) -> None:
     monkeypatch.setenv("GENTHEORY_DATA", str(tmp_path))
     fake(tmp_path, labels=tuple(range(10)) * 2)
-    data = [{"name": "rotated_mnist", "options": {"downsize": 7}}, {"name": "digits"}]
-    store = tiny.done(tmp_path / "study", tiny.study(data=data, training=tiny.training(n_train=15)))
-    table = store.table("models")
-    assert list(table["data"]) == ["rotated_mnist"] * 4 + ["digits"] * 4
+    shifted = {"name": "rotated_mnist", "options": {"downsize": 7}}
+    parts = [{"data": shifted}, {"data": {"name": "digits"}}]
+    raw = tiny.study(parts=parts, training=tiny.training(n_train=15))
+    table = tiny.done(tmp_path / "study", raw).table("models")
+    assert list(table["data"]) == ["rotated_mnist, downsize 7"] * 4 + ["digits"] * 4
     assert table["shifted_accuracy"][:4].between(0, 1).all()
     assert (table["shifted_loss"][:4] > 0).all()
     assert table[["shifted_loss", "shifted_accuracy"]][4:].isna().all(axis=None)
@@ -97,8 +78,6 @@ def test_an_imbalance_that_cannot_be_is_refused_before_training(
 @pytest.mark.parametrize(
     ("sections", "match"),
     [
-        ({"data": [TWO[0], TWO[0]]}, r"data: two share a label in \['digits', 'digits'\]"),
-        ({"data": []}, r"data = \[\] .*at least 1 item"),
         ({"training": tiny.training(imbalance="some")}, "imbalance = .*'none', 'exponential'"),
         ({"training": tiny.training(imbalance_ratio=0.5)}, "imbalance_ratio = 0.5 .*greater"),
         ({"training": tiny.training(mixup=-1.0)}, "mixup = -1.0 .*greater"),
@@ -147,9 +126,3 @@ def test_rivals_are_trained_with_the_augmentation_of_their_model(tmp_path: Path)
     alone = tiny.done(tmp_path / "b", {**raw, "stack": 1}).table("measures")
     merged = own.merge(alone, on=["model", "measure"])
     assert merged["value_x"].to_numpy() == pytest.approx(merged["value_y"].to_numpy(), rel=1e-4)
-
-
-def test_a_study_with_shift_can_be_opened_again(tmp_path: Path) -> None:
-    store = tiny.done(tmp_path / "two", tiny.study(data=TWO))
-    assert Store.open(tmp_path / "two").missing() == []
-    assert len(store.table("models")) == 8
