@@ -15,11 +15,8 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
-from gentheory.study.spec import Architecture, Study
-
-_SHARED = ("epochs", "batch_size", "n_train", "label_noise")
-"""Settings that all models of a stack have in common; the others are each model's own."""
-
+from gentheory.study.settings import SHARED, Variant
+from gentheory.study.spec import Study
 
 Part = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
@@ -30,6 +27,7 @@ class Point:
     """One model of a study, in plain values. Two points are the same model if they are equal."""
 
     architecture: str
+    family: str  # the architecture without what varies in it
     model: Mapping[str, Any]  # name, shape, num_classes, options: as `models.build` takes them
     data: Mapping[str, Any]  # a Recipe
     settings: Mapping[str, Any]  # every field of the study's [training], resolved
@@ -91,15 +89,10 @@ def shards(study: Study) -> list[Shard]:
 def points(study: Study) -> list[Point]:
     """Every model of the study; models that can share a stack stand together."""
     train, _ = load(study.data.name, **study.data.options)
-    shaped = {
-        a.label: _model(a, tuple(train.inputs.shape[1:]), train.num_classes)
-        for a in study.architectures
-    }
+    shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
+    shaped = {variant.label: _model(variant, shape, classes) for variant in study.variants()}
     found: list[Point] = []
-    combinations = itertools.product(study.architectures, study.grid.combinations())
-    for architecture, axes in combinations:
-        if not study.chosen(architecture.label, axes):
-            continue
+    for variant, axes in study.combinations():
         for draw, drawn in _drawn(study):
             settings: dict[str, Any] = study.training.model_dump() | axes | drawn
             if draw is not None and "seed" not in axes:
@@ -111,39 +104,34 @@ def points(study: Study) -> list[Point]:
                 settings["label_noise"],
                 study.seed,
             )
-            settings["learning_rate"] *= architecture.learning_rate_factor
-            model = shaped[architecture.label]
-            found.append(Point(architecture.label, model, recipe.to_dict(), settings, draw))
+            settings["learning_rate"] *= variant.family.learning_rate_factor
+            names, model = (variant.label, variant.family.label), shaped[variant.label]
+            found.append(Point(*names, model, recipe.to_dict(), settings, draw))
     _check_sizes(found, len(train), study)
     return sorted(found, key=_stack_order(study))
 
 
-def _model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """The builder's arguments, tried once: a study must not start with what cannot be built."""
+    name, options, place = variant.family.model, dict(variant.options), variant.label
     try:
         with torch.device("meta"):
-            module = models.build(
-                architecture.model, shape=shape, num_classes=classes, options=architecture.options
-            )
+            module = models.build(name, shape=shape, num_classes=classes, options=options)
     except InputError as error:
-        raise InputError(
-            f"architectures.{architecture.label}: {error.place}",
-            error.found,
-            error.expected,
-            error.cure,
-        ) from None
+        where = f"architectures.{place}: {error.place}"
+        raise InputError(where, error.found, error.expected, error.cure) from None
     except TypeError as error:
         raise InputError(
-            f"architectures.{architecture.label}",
-            f"options {architecture.options} ({error})",
+            f"architectures.{place}",
+            f"options {options} ({error})",
             "options that the model takes",
             "correct them",
         ) from None
     return {
-        "name": architecture.model,
+        "name": name,
         "shape": list(shape),
         "num_classes": classes,
-        "options": architecture.options,
+        "options": options,
         "num_params": Layout.of(module).size,
     }
 
@@ -164,16 +152,18 @@ def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
 
 
 def _stack_key(point: Point) -> tuple[Any, ...]:
-    return (point.architecture, *(point.settings[name] for name in _SHARED))
+    return (point.architecture, *(point.settings[name] for name in SHARED))
 
 
 def _stack_order(study: Study) -> Any:
     """Architectures in the study's order, then the shared settings; the sort is stable."""
-    labels = [architecture.label for architecture in study.architectures]
+    labels = [variant.label for variant in study.variants()]
 
     def key(point: Point) -> tuple[Any, ...]:
         label, *shared = _stack_key(point)
-        return labels.index(label), *((value is not None, value or 0) for value in shared)
+        return labels.index(label), *(
+            (value is not None, 0 if value is None else value) for value in shared
+        )
 
     return key
 

@@ -1,5 +1,6 @@
 """The work of one shard: build a stack of models, train it, evaluate it, measure each."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from gentheory.seeds import seed_of
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
+from gentheory.study.settings import plain_types
 from gentheory.study.spec import MeasuresSection, held_out_name
 from gentheory.study.store import Store, write_json, write_table
 from gentheory.training.evaluate import Evaluation, evaluate
@@ -30,20 +32,15 @@ from gentheory.training.loop import Trained
 PROGRESS_SECONDS = 0.5
 """Least time between two signs of life of a shard in flight."""
 
+_SQL = {str: "varchar", float: "double", int: "bigint", bool: "boolean"}
 _MODELS = {
     "model": "varchar",
     "shard": "varchar",
     "position": "integer",
     "architecture": "varchar",
-    "n_train": "integer",
-    "label_noise": "double",
-    "learning_rate": "double",
-    "momentum": "double",
-    "weight_decay": "double",
-    "batch_size": "integer",
-    "epochs": "integer",
-    "schedule": "varchar",
-    "seed": "bigint",
+    "family": "varchar",
+    "options": "varchar",
+    **{name: _SQL[kind] for name, kind in plain_types().items()},
     "draw": "integer",
     "outcome": "varchar",
     "steps": "integer",
@@ -234,6 +231,8 @@ def _model_rows(
                 "shard": shard.id,
                 "position": m,
                 "architecture": point.architecture,
+                "family": point.family,
+                "options": json.dumps(point.model["options"], sort_keys=True),
                 "n_train": point.data["n_train"],
                 "draw": point.draw,
                 "outcome": trained.outcomes[m],

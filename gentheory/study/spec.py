@@ -2,15 +2,13 @@
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -19,158 +17,16 @@ from pydantic import (
 )
 
 from gentheory.errors import InputError
-
-Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
-Rate: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
-Decay: TypeAlias = Annotated[float, Field(ge=0, strict=True)]
-Momentum: TypeAlias = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
-Seed: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataSection(_Section):
-    """`[data]`: the data set, by the name of its loader, and the loader's options."""
-
-    name: str
-    options: dict[str, JsonValue] = {}
-
-
-class Architecture(_Section):
-    """`[[architectures]]`: a model by the name of its builder, and the builder's options."""
-
-    label: Annotated[str, Field(min_length=1, max_length=40)]
-    model: str
-    options: dict[str, JsonValue] = {}
-    learning_rate_factor: Rate = 1.0
-    """Multiplies every learning rate, as 1 / α² does for an output scale α."""
-
-
-class Settings(_Section):
-    """`[training]`: what holds for every model, unless an axis of `[grid]` or `[draws]` sets it."""
-
-    epochs: Count = 40
-    batch_size: Count = 32
-    learning_rate: Rate = 0.1
-    momentum: Momentum = 0.0
-    weight_decay: Decay = 0.0
-    n_train: Count | None = None
-    label_noise: Share = 0.0
-    seed: Seed = 0
-    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
-    schedule: Literal["constant", "cosine"] = "constant"
-    stop_at_loss: Rate | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    keep_trajectory: Annotated[bool, Field(strict=True)] = False
-    """Keep means over windows of training, for `tic.left_out` and `tic.leave_one_out`."""
-
-
-class Grid(_Section):
-    """`[grid]`: lists of values; every combination is trained for every architecture."""
-
-    epochs: list[Count] | None = None
-    batch_size: list[Count] | None = None
-    learning_rate: list[Rate] | None = None
-    momentum: list[Momentum] | None = None
-    weight_decay: list[Decay] | None = None
-    n_train: list[Count] | None = None
-    label_noise: list[Share] | None = None
-    seed: list[Seed] | None = None
-
-    @field_validator("*")
-    @classmethod
-    def _not_empty(cls, values: list[Any] | None) -> list[Any] | None:
-        if values is not None and not values:
-            raise ValueError("an empty list leaves no model to train; give at least one value")
-        if values is not None and len(set(values)) < len(values):
-            raise ValueError("a value stands twice; give each once")
-        return values
-
-    def axes(self) -> dict[str, list[Any]]:
-        """The axes that are set."""
-        return {name: values for name, values in self if values is not None}
-
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """One value of each axis that is set, in every way."""
-        axes = self.axes()
-        for values in product(*axes.values()):
-            yield dict(zip(axes, values, strict=True))
-
-
-class Exclusion(_Section):
-    """`[[exclude]]`: no model is trained where all of its keys hold."""
-
-    architecture: str | None = None
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    learning_rate: Rate | None = None
-    momentum: Momentum | None = None
-    weight_decay: Decay | None = None
-    n_train: Count | None = None
-    label_noise: Share | None = None
-    seed: Seed | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The keys that are set."""
-        return {name: value for name, value in self if value is not None}
-
-    def covers(self, architecture: str, axes: Mapping[str, Any]) -> bool:
-        """Whether a combination of the grid is left out."""
-        found = {**axes, "architecture": architecture}
-        return all(found.get(name) == value for name, value in self.given().items())
-
-    @model_validator(mode="after")
-    def _not_everything(self) -> "Exclusion":
-        if not self.given():
-            raise ValueError("no key leaves out everything; name an architecture or a value")
-        return self
-
-
-class Range(_Section):
-    """A range to draw from, uniformly or uniformly in the logarithm."""
-
-    low: Annotated[float, Field(strict=True)]
-    high: Annotated[float, Field(strict=True)]
-    scale: Literal["linear", "log"] = "linear"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Range":
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}")
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"a logarithmic range starts above 0, not at {self.low}")
-        return self
-
-    def at(self, quantile: float) -> float:
-        """The value at a quantile in [0, 1]."""
-        if self.scale == "log":
-            return self.low * (self.high / self.low) ** quantile
-        return self.low + (self.high - self.low) * quantile
-
-
-class Draws(_Section):
-    """`[draws]`: `count` random settings, the same ones for each architecture and grid point."""
-
-    count: Count
-    learning_rate: Range | None = None
-    momentum: Range | None = None
-    weight_decay: Range | None = None
-
-    def axes(self) -> dict[str, Range]:
-        """The ranges that are set."""
-        return {name: value for name, value in self if isinstance(value, Range)}
-
-    @model_validator(mode="after")
-    def _admissible(self) -> "Draws":
-        for name, values in self.axes().items():
-            for value in (values.low, values.high):
-                Settings.__pydantic_validator__.validate_assignment(
-                    Settings.model_construct(), name, value
-                )
-        return self
+from gentheory.study.grid import Draws, Exclusion, Grid
+from gentheory.study.settings import (
+    Architecture,
+    Count,
+    DataSection,
+    Section,
+    Seed,
+    Settings,
+    Variant,
+)
 
 
 def _known(name: str) -> str:
@@ -184,7 +40,7 @@ def _known(name: str) -> str:
 Name: TypeAlias = Annotated[str, AfterValidator(_known)]
 
 
-class MeasuresSection(_Section):
+class MeasuresSection(Section):
     """`[measures]`: measured on each trained model, over its training examples or held-out ones."""
 
     names: Annotated[list[Name], Field(min_length=1)]
@@ -216,7 +72,7 @@ def held_out_name(measure: str) -> str:
     return f"{measure}:held-out"
 
 
-class RivalsSection(_Section):
+class RivalsSection(Section):
     """`[rivals]`: what a user would do instead of measuring, each a loss on examples held out."""
 
     validation: list[Annotated[float, Field(gt=0, lt=1, strict=True)]] = []
@@ -232,7 +88,7 @@ class RivalsSection(_Section):
         return shares
 
 
-class ReportSection(_Section):
+class ReportSection(Section):
     """`[report]`: what the report is about; the models do not depend on it."""
 
     main: str | None = None
@@ -246,7 +102,7 @@ class ReportSection(_Section):
     label_noise in their lists (from 0) have an even sum."""
 
 
-class Study(_Section):
+class Study(Section):
     """A whole study, as one TOML file describes it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -271,11 +127,22 @@ class Study(_Section):
         """Whether the report sets this setting apart, as one on which a choice was made."""
         if self.report.development is None:
             return False
-        labels = [architecture.label for architecture in self.architectures]
-        places = [labels.index(architecture)]
-        places += [values.index(n_train) for values in (self.grid.n_train,) if values]
-        places += [values.index(label_noise) for values in (self.grid.label_noise,) if values]
+        places = [[variant.label for variant in self.variants()].index(architecture)]
+        axes = self.grid.axes()
+        for name, value in (("n_train", n_train), ("label_noise", label_noise)):
+            places += [axes[name].index(value)] if name in axes else []
         return sum(places) % 2 == 0
+
+    def variants(self) -> list[Variant]:
+        """Every architecture with every combination of what varies in it."""
+        return [variant for one in self.architectures for variant in one.variants()]
+
+    def combinations(self) -> Iterator[tuple[Variant, dict[str, Any]]]:
+        """What is trained: a variant with one value of each axis of the grid."""
+        for variant, axes in product(self.variants(), self.grid.combinations()):
+            names = (variant.label, variant.family.label)
+            if not any(exclusion.covers(names, axes) for exclusion in self.exclude):
+                yield variant, axes
 
     @model_validator(mode="after")
     def _reportable(self) -> "Study":
@@ -285,14 +152,14 @@ class Study(_Section):
         for name in self.report.describe:
             if name not in rows:
                 raise ValueError(f"report.describe: {name!r} is not among {rows}; name one")
-        axes = (self.architectures, self.grid.n_train, self.grid.label_noise)
-        if self.report.development and all(len(axis or [None]) == 1 for axis in axes):
+        axes = [self.grid.axes().get(name, [None]) for name in ("n_train", "label_noise")]
+        if self.report.development and all(len(axis) == 1 for axis in (self.variants(), *axes)):
             raise ValueError("report.development: one setting cannot be split; drop it")
         return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
-        labels = [architecture.label for architecture in self.architectures]
+        labels = [variant.label for variant in self.variants()]
         if len(set(labels)) < len(labels):
             raise ValueError(f"architectures: two share a label in {labels}; give each its own")
         twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
@@ -302,20 +169,16 @@ class Study(_Section):
 
     @model_validator(mode="after")
     def _excludable(self) -> "Study":
-        labels = [architecture.label for architecture in self.architectures]
-        known = {**self.grid.axes(), "architecture": labels}
+        names = {n: None for v in self.variants() for n in (v.family.label, v.label)}
+        known = {**self.grid.axes(), "architecture": list(names)}
         for place, exclusion in enumerate(self.exclude):
             for name, value in exclusion.given().items():
                 if value not in known.get(name, ()):
                     values = f"not among {known[name]}" if name in known else "of no axis in [grid]"
                     raise ValueError(f"exclude[{place}].{name}: {value!r} is {values}; correct it")
-        if not any(self.chosen(*place) for place in product(labels, self.grid.combinations())):
+        if not any(True for _ in self.combinations()):
             raise ValueError("exclude: no model is left to train; drop an exclusion")
         return self
-
-    def chosen(self, architecture: str, axes: Mapping[str, Any]) -> bool:
-        """Whether a combination of the grid is trained."""
-        return not any(exclusion.covers(architecture, axes) for exclusion in self.exclude)
 
 
 def read(path: Path | str) -> Study:

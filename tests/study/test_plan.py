@@ -247,3 +247,11 @@ def test_a_recipe_for_more_examples_than_there_are(n_train: int) -> None:
     message = rf"data\.n_train: found {n_train}, expected 1 to 1200 for digits; choose"
     with pytest.raises(InputError, match=message):
         Recipe("digits", {}, n_train).indices()
+
+
+def test_models_of_one_stack_share_all_but_their_own_settings() -> None:
+    grid = {"loss": ["cross_entropy", "mse"], "learning_rate": [0.1, 0.2], "seed": [0, 1]}
+    for shard in plan.shards(study(grid=grid, stack=8)):
+        assert len(shard.points) == 4
+        assert len({point.settings["loss"] for point in shard.points}) == 1
+        assert {point.family for point in shard.points} == {"net"}

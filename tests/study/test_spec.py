@@ -7,6 +7,7 @@ import tiny
 
 from gentheory.errors import InputError
 from gentheory.study import spec
+from gentheory.study.grid import Range
 
 
 def parse(**sections: Any) -> spec.Study:
@@ -159,9 +160,9 @@ def test_ranges_that_cannot_be_drawn_from(values: dict[str, Any], message: str) 
 
 
 def test_quantiles_of_a_range() -> None:
-    linear = spec.Range(low=1.0, high=3.0)
+    linear = Range(low=1.0, high=3.0)
     assert [linear.at(q) for q in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]
-    log = spec.Range(low=0.01, high=1.0, scale="log")
+    log = Range(low=0.01, high=1.0, scale="log")
     assert log.at(0.5) == pytest.approx(0.1, rel=1e-15)
 
 
@@ -188,3 +189,35 @@ def test_shipped_studies_hold() -> None:
     names = {spec.read(file).name for file in folder.glob("*.toml")}
     assert names == {file.stem for file in folder.glob("*.toml")}
     assert "quickstart" in names
+
+
+def test_every_scalar_setting_is_an_axis_and_can_be_excluded() -> None:
+    study = parse(
+        grid={"loss": ["cross_entropy", "mse"], "dtype": ["float32"], "seed": [0, 1]},
+        exclude=[{"loss": "mse", "seed": 1}],
+    )
+    trained = [(axes["loss"], axes["seed"]) for _, axes in study.combinations()]
+    assert trained == [("cross_entropy", 0), ("mse", 0), ("cross_entropy", 1)]
+
+
+def test_options_that_vary_make_an_architecture_each() -> None:
+    architecture = {
+        "label": "net",
+        "model": "mlp",
+        "options": {"skip": True},
+        "vary": {"width": [4, 8], "depth": [2, 3]},
+    }
+    left_out = {"architecture": "net, width 4, depth 3"}
+    study = parse(architectures=[architecture], grid={}, exclude=[left_out])
+    trained = {variant.label: variant.options for variant, _ in study.combinations()}
+    assert trained == {
+        "net, width 4, depth 2": {"skip": True, "width": 4, "depth": 2},
+        "net, width 8, depth 2": {"skip": True, "width": 8, "depth": 2},
+        "net, width 8, depth 3": {"skip": True, "width": 8, "depth": 3},
+    }
+
+
+def test_a_value_that_varies_twice_is_refused() -> None:
+    architecture = {"label": "net", "model": "mlp", "vary": {"width": [4, 4]}}
+    with pytest.raises(InputError, match=r"vary.*width: a value stands twice"):
+        parse(architectures=[architecture], grid={})
