@@ -78,7 +78,7 @@ def rotated_mnist_shifted(
 
 
 def colored(
-    images: Shaped[np.ndarray, "N 1 H W"],
+    images: Shaped[np.ndarray, "N ..."],
     digits: Integer[np.ndarray, " N"],
     flips: Float[Tensor, " N"],
     generator: Generator,
@@ -94,8 +94,8 @@ def colored(
     return found, labels.long().numpy()
 
 
-def rotated(images: Float[Tensor, "N H W"], degrees: float) -> Float[Tensor, "N H W"]:
-    """Turned counter-clockwise about their centres; bilinear, 0 beyond the edges."""
+def rotated(images: Float[Tensor, "N ..."], degrees: float) -> Float[Tensor, "N ..."]:
+    """Images [N, height, width] turned counter-clockwise about their centres; 0 beyond the edges."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=torch.float64)
@@ -136,7 +136,7 @@ def _rotated(
 
 
 def _turned(
-    images: Shaped[np.ndarray, "N 1 H W"],
+    images: Shaped[np.ndarray, "N ..."],
     labels: Integer[np.ndarray, " N"],
     angles: tuple[int, ...],
     block: int,

@@ -50,17 +50,10 @@ class Job:
 
     def repeated(self, times: int) -> "Job":
         """The whole stack so many times over, without keeping residuals."""
-        plan = replace(
-            self.plan,
-            learning_rate=self.plan.learning_rate.repeat(times),
-            momentum=self.plan.momentum.repeat(times),
-            weight_decay=self.plan.weight_decay.repeat(times),
-            keep_trajectory=False,
-        )
         return replace(
             self,
             initial=self.initial.repeat(times, 1),
-            plan=plan,
+            plan=self.plan.repeated(times),
             order_seeds=self.order_seeds * times,
             augmentation_seeds=self.augmentation_seeds * times,
         )
@@ -114,5 +107,5 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         shared["schedule"],
         shared["stop_at_loss"],
         shared["keep_trajectory"],
-        Augmentation(shared["mixup"], shared["flips"], shared["crops"]),
+        augmentation=Augmentation(shared["mixup"], shared["flips"], shared["crops"]),
     )

@@ -91,17 +91,17 @@ def mixed(
 
 
 def flipped(
-    images: Float[Tensor, "M B D H W"], generators: Sequence[Generator]
-) -> Float[Tensor, "M B D H W"]:
-    """Each image mirrored left to right with probability 1/2."""
+    images: Float[Tensor, "M B ..."], generators: Sequence[Generator]
+) -> Float[Tensor, "M B ..."]:
+    """Each image [channels, height, width] mirrored left to right with probability 1/2."""
     size = images.shape[1]
     coins = torch.stack([torch.rand(size, generator=g) < 0.5 for g in generators])
     return torch.where(coins.to(images.device)[..., None, None, None], images.flip(-1), images)
 
 
 def cropped(
-    images: Float[Tensor, "M B D H W"], padding: int, generators: Sequence[Generator]
-) -> Float[Tensor, "M B D H W"]:
+    images: Float[Tensor, "M B ..."], padding: int, generators: Sequence[Generator]
+) -> Float[Tensor, "M B ..."]:
     """Each image shifted by whole pixels, uniform in −padding .. padding both ways.
 
     That is a crop of the image's size from the image with `padding` zeros on every side, where 0

@@ -15,6 +15,7 @@ from gentheory.study import plan
 from gentheory.study.job import Job
 from gentheory.study.spec import Study, parse
 
+
 def study(**sections: Any) -> Study:
     return parse(tiny.study(**sections), place="it")
 

@@ -166,6 +166,20 @@ def test_no_trajectory_of_other_examples_is_kept(augmentation: Augmentation):
         run(plan, [0])
 
 
+def test_what_looks_at_the_examples_themselves_is_refused():
+    saf = replace(PLAN, optimizer="saf", augmentation=Augmentation(mixup=0.2))
+    with pytest.raises(InputError, match="optimizer saf: found a training that sees augmented"):
+        run(saf, [0])
+    with pytest.raises(InputError, match="pof_epochs: found a training that sees augmented"):
+        run(replace(PLAN, pof_epochs=1), [0])
+
+
+def test_a_loss_of_classes_alone_is_not_mixed():
+    plan = replace(PLAN, augmentation=Augmentation(mixup=0.2))
+    with pytest.raises(InputError, match="train with classes, not with probabilities"):
+        run(plan, [0], loss=losses.resolve("supervised_contrastive"))
+
+
 @pytest.mark.parametrize(
     ("augmentation", "place"),
     [(Augmentation(flips=True), "flips"), (Augmentation(crops=2), "crops")],
