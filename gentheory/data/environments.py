@@ -95,7 +95,7 @@ def colored(
 
 
 def rotated(images: Float[Tensor, "N ..."], degrees: float) -> Float[Tensor, "N ..."]:
-    """Images [N, height, width] turned counter-clockwise about their centres; 0 beyond the edges."""
+    """Images [N, height, width] turned counter-clockwise about their centres, 0 beyond edges."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=torch.float64)
@@ -112,11 +112,14 @@ def _colored(
     root: str | Path | None, downsize: int
 ) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     train, held = mnist_images(root, downsize)
-    parts = {"train": (train, COLOUR_FLIPS), "test": (_half(held, 0), COLOUR_FLIPS)}
-    parts["shifted"] = _half(held, 1), (SHIFTED_FLIP,)
+    parts: tuple[tuple[str, LabelledImages, tuple[float, ...]], ...] = (
+        ("train", train, COLOUR_FLIPS),
+        ("test", _half(held, 0), COLOUR_FLIPS),
+        ("shifted", _half(held, 1), (SHIFTED_FLIP,)),
+    )
     first, second, third = (
         colored(*images, _in_turn(flips, len(images[1])), generator("colored_mnist", part))
-        for part, (images, flips) in parts.items()
+        for part, images, flips in parts
     )
     return first, second, third
 

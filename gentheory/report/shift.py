@@ -9,6 +9,7 @@ the numbered random settings, the same ones for every optimizer, or else hyper-p
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ ADAPTIVE = ("adam", "adamw", "rmsprop")
 """Optimizers that divide by a running size of the gradient, coordinate by coordinate."""
 BIN = 0.02
 """Width of a bin of in-distribution accuracy: its models differ by at most ±1 % from its middle."""
+
+Row = dict[str, Any]
 
 _LEVEL = 0.95
 _Column = NDArray[np.float64]
@@ -131,14 +134,14 @@ def _fields(models: pd.DataFrame, resampling: Resampling) -> Iterator[_Field]:
     for data in dict.fromkeys(models["data"]):
         rows = np.flatnonzero(models["data"] == data)
         own = models.iloc[rows]
-        accuracies = (np.asarray(own[name], dtype=float) for name in ("id", "shifted"))
-        yield _Field(str(data), np.asarray(own["trained_by"], str), *accuracies, counts[:, rows])
+        ids, shifted = (np.asarray(own[name], dtype=float) for name in ("id", "shifted"))
+        trained_by = np.asarray(own["trained_by"], dtype=str)
+        yield _Field(str(data), trained_by, ids, shifted, counts[:, rows])
 
 
 def _optimizers(models: pd.DataFrame) -> list[str]:
-    names = [str(name) for name in models.get("optimizer", ["sgd"] * len(models))]
-    nesterov = models.get("nesterov", [False] * len(models))
-    return [f"{n}, nesterov" if own else n for n, own in zip(names, nesterov, strict=True)]
+    pairs = zip(models["optimizer"], models["nesterov"], strict=True)
+    return [f"{name}, nesterov" if nesterov else str(name) for name, nesterov in pairs]
 
 
 def _clusters(models: pd.DataFrame) -> list[str]:
@@ -147,7 +150,7 @@ def _clusters(models: pd.DataFrame) -> list[str]:
     return [f"point {point}" if pd.isna(draw) else f"draw {draw}" for draw, point in pairs]
 
 
-def _matched(field: _Field) -> Iterator[dict[str, object]]:
+def _matched(field: _Field) -> Iterator[Row]:
     adaptive = np.isin(field.trained_by, ADAPTIVE)
     bins = field.bins()
     both = sorted(set(bins[adaptive]) & set(bins[~adaptive]))
@@ -182,7 +185,7 @@ def _matched(field: _Field) -> Iterator[dict[str, object]]:
         yield row | interval_columns("difference", _interval(samples, int(min(one, other))))
 
 
-def _curve(field: _Field) -> Iterator[dict[str, object]]:
+def _curve(field: _Field) -> Iterator[Row]:
     for optimizer, own in field.optimizers():
         bins = own.bins()
         for b in np.unique(bins):
@@ -202,7 +205,7 @@ def _mean(own: _Field, inside: NDArray[np.bool_]) -> Interval:
         return _interval((counts @ own.shifted[inside]) / counts.sum(1), int(inside.sum()))
 
 
-def _returns(field: _Field) -> Iterator[dict[str, object]]:
+def _returns(field: _Field) -> Iterator[Row]:
     for optimizer, own in field.optimizers():
         knot = float(np.median(own.id))
         if len(own.id) < MIN_MODELS or own.id.min() == knot or own.id.max() == knot:
@@ -237,7 +240,7 @@ def _type(bend: Interval) -> str:
     return "diminishing" if bend.high < 0 else "linear"
 
 
-def _chosen(field: _Field) -> Iterator[dict[str, object]]:
+def _chosen(field: _Field) -> Iterator[Row]:
     for optimizer, own in field.optimizers():
         order = np.argsort(-own.id, kind="stable")
         there = own.counts[:, order] > 0

@@ -8,9 +8,7 @@ import pandas as pd
 
 from gentheory.report.grids import Cell, Grid
 from gentheory.report.numbers import bounds, interval
-from gentheory.report.shift import Shift
-
-Row = dict[str, Any]
+from gentheory.report.shift import Row, Shift
 
 _CLAIM = "that adaptive optimizers are no better on shifted data at equal in-distribution accuracy"
 
