@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from gentheory.study.conditions import mistakes
 from gentheory.study.grid import Draws, Exclusion, Grid
 from gentheory.study.settings import Architecture, Count, DataSection, Section, Settings, Variant
 
@@ -120,17 +121,11 @@ class Part(Section):
         return self
 
     @model_validator(mode="after")
-    def _recordable(self) -> "Part":
-        if not (self.training.keep_trajectory or "keep_trajectory" in self.grid.axes()):
-            return self
-        for _, axes in self.combinations():
-            settings = self.training.model_dump() | axes
-            altered = [name for name in ("mixup", "flips", "crops") if settings[name]]
-            if settings["keep_trajectory"] and altered:
-                raise ValueError(
-                    f"keep_trajectory: {altered[0]} trains on other examples than those whose "
-                    "residuals are kept; drop one, or exclude the combination"
-                )
+    def _read(self) -> "Part":
+        drawn = self.draws.axes() if self.draws else ()
+        found = list(mistakes(self.training.model_dump(), self.grid.axes(), drawn))
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     @model_validator(mode="after")

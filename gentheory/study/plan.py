@@ -17,6 +17,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
+from gentheory.study.conditions import READERS, resolved
 from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
@@ -93,7 +94,10 @@ def _of_part(study: Study, number: int) -> Iterator[Shard]:
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
-    """Every model of one part; models that can share a stack stand together."""
+    """Every model of one part; models that can share a stack stand together.
+
+    Combinations that differ only in what their methods do not read are one model.
+    """
     part = study.parts[number]
     train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
@@ -102,7 +106,7 @@ def points(study: Study, number: int = 0) -> list[Point]:
     found: list[Point] = []
     for variant, axes in part.combinations():
         for draw, drawn in _drawn(part, study.seed):
-            settings: dict[str, Any] = part.training.model_dump() | axes | drawn
+            settings = resolved(part.training.model_dump() | axes | drawn)
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             imbalance = settings["imbalance"], settings["imbalance_ratio"]
@@ -114,9 +118,13 @@ def points(study: Study, number: int = 0) -> list[Point]:
                 study.seed,
                 *imbalance,
             )
-            settings["learning_rate"] *= variant.family.learning_rate_factor
+            for name in ("learning_rate", "pof_learning_rate"):
+                if settings[name] is not None:
+                    settings[name] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
             found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
+    if READERS.keys() & part.grid.axes().keys():
+        found = list({point.id: point for point in found}.values())
     _check_sizes(found, available, part)
     return sorted(found, key=_stack_order(part))
 

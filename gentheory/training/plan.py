@@ -11,7 +11,7 @@ from gentheory.data.split import Split
 from gentheory.errors import InputError
 from gentheory.losses import Loss
 from gentheory.training.augment import Augmentation
-from gentheory.training.optimizers import Name
+from gentheory.training.published import Name
 from gentheory.training.schedule import Schedule
 from gentheory.training.stopping import CurvatureRule
 
@@ -30,8 +30,6 @@ class Plan:
     """Stop a model once its training loss, taken after each epoch, is at most this."""
     keep_trajectory: bool = False
     """Keep means over windows of training, for measures of the way a model went."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """What the steps see in place of the examples; losses and curves are those of the examples."""
     optimizer: Name = "sgd"
     nesterov: bool = False
     own: Mapping[str, Float[Tensor, " M"]] = field(default_factory=dict[str, Tensor])
@@ -55,6 +53,8 @@ class Plan:
     """Of these; the learning rate unless given."""
     pof_reach: float = 2.0
     """How far beyond the best classifier on a batch the perturbed one can lie, at 1."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """What the steps see in place of the examples; losses and curves are those of the examples."""
 
     @property
     def objective_decay(self) -> Float[Tensor, " M"]:

@@ -62,7 +62,10 @@ def test_imbalance_is_an_axis_and_the_number_of_examples_is_what_it_leaves() -> 
 @pytest.mark.parametrize(
     ("training", "match"),
     [
-        ({"imbalance_ratio": 10.0}, "imbalance_ratio: found 10 without imbalance"),
+        (
+            {"imbalance_ratio": 10.0},
+            "imbalance_ratio: 10.0 is read with imbalance exponential or step alone",
+        ),
         (
             {"imbalance": "step", "imbalance_ratio": 10.0, "n_train": 1000},
             "n_train: found 1000, expected at most the .* of digits with step imbalance 10",
@@ -85,23 +88,25 @@ def test_an_imbalance_that_cannot_be_is_refused_before_training(
         ({"training": tiny.training(crops=0.5)}, "crops = 0.5 .*integer"),
         (
             {"training": tiny.training(mixup=0.2, keep_trajectory=True)},
-            "keep_trajectory: mixup trains on other examples than those whose residuals",
+            "keep_trajectory: mixup trains on other examples than those it is for; drop one",
         ),
         (
             {"training": tiny.training(keep_trajectory=True), "grid": {"crops": [0, 1]}},
             "keep_trajectory: crops trains on other examples",
+        ),
+        (
+            {"training": tiny.training(mixup=0.2, optimizer="saf", epochs=9)},
+            "mixup: optimizer saf is for single examples of one class",
+        ),
+        (
+            {"training": tiny.training(flips=True, pof_epochs=1)},
+            "pof_epochs: flips trains on other examples",
         ),
     ],
 )
 def test_mistakes_are_named(sections: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         study(**sections)
-
-
-def test_a_trajectory_is_kept_where_the_augmented_models_are_excluded() -> None:
-    grid = {"crops": [0, 1], "keep_trajectory": [False, True]}
-    exclude = [{"crops": 1, "keep_trajectory": True}]
-    assert len(plan.points(study(grid=grid, exclude=exclude))) == 3
 
 
 def test_augmentation_makes_other_models_of_the_same_start() -> None:
