@@ -45,7 +45,9 @@ class Shift:
     `high` of the bin (nan: all bins together), `adaptive` and `others`, how many models, `id`,
     the difference of their mean ID accuracies, and `difference`, that of their mean shifted
     accuracies, with `.low` and `.high`. All bins together are their mean with weights
-    n_a n_o / (n_a + n_o), which one common difference is estimated best with."""
+    n_a n_o / (n_a + n_o), which one common difference is estimated best with; `adjusted`, for
+    all bins, is that less what the difference in ID accuracy left in the bins explains, by the
+    slope of shifted over ID accuracy among models of one kind in one bin."""
     curve: pd.DataFrame
     """Mean shifted accuracy of each optimizer's models in each bin: `data`, `trained_by`, `count`,
     `id`, `shifted` with `.low` and `.high`."""
@@ -90,7 +92,7 @@ def shift(population: Population, resampling: Resampling) -> Shift | None:
 
 _MATCHED = [
     *("data", "low", "high", "adaptive", "others", "id"),
-    *("difference", "difference.low", "difference.high"),
+    *(f"{name}{end}" for name in ("difference", "adjusted") for end in ("", ".low", ".high")),
 ]
 _CURVE = ["data", "trained_by", "count", "id", "shifted", "shifted.low", "shifted.high"]
 _RETURNS = [
@@ -153,36 +155,59 @@ def _clusters(models: pd.DataFrame) -> list[str]:
 def _matched(field: _Field) -> Iterator[Row]:
     adaptive = np.isin(field.trained_by, ADAPTIVE)
     bins = field.bins()
-    both = sorted(set(bins[adaptive]) & set(bins[~adaptive]))
-    if not both:
+    both = np.array(sorted(set(bins[adaptive]) & set(bins[~adaptive])))
+    if not len(both):
         return
-    place = (bins[:, None] == np.array(both)).astype(float)  # [N, bins]
+    place = (bins[:, None] == both).astype(float)  # [N, bins]
     kinds = [place * kind[:, None] for kind in (adaptive, ~adaptive)]
     sizes = [field.counts @ kind for kind in kinds]  # [1 + K, bins]
-
-    def difference(values: _Column) -> NDArray[np.float64]:
-        sums = ((field.counts * values) @ kind for kind in kinds)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            first, second = (total / size for total, size in zip(sums, sizes, strict=True))
-        return first - second
-
-    shifted, within = difference(field.shifted), difference(field.id)
+    shifted, within = (
+        _means(field.counts, values, kinds[0]) - _means(field.counts, values, kinds[1])
+        for values in (field.shifted, field.id)
+    )
     weights = sizes[0] * sizes[1] / np.maximum(sizes[0] + sizes[1], 1)
+    whole, ids = (_weighted(values, weights) for values in (shifted, within))
+    one, other = (int(size[0].sum()) for size in sizes)
+    yield {
+        **{"data": field.data, "low": np.nan, "high": np.nan, "id": float(ids[0])},
+        **{"adaptive": one, "others": other},
+        **interval_columns("difference", _interval(whole, min(one, other))),
+        **interval_columns(
+            "adjusted", _interval(whole - _slope(field, kinds) * ids, min(one, other))
+        ),
+    }
+    for j, b in enumerate(both):
+        one, other = (int(size[0, j]) for size in sizes)
+        yield {
+            **{"data": field.data, "low": b * BIN, "high": (b + 1) * BIN},
+            **{"adaptive": one, "others": other, "id": float(within[0, j])},
+            **interval_columns("difference", _interval(shifted[:, j], min(one, other))),
+            **interval_columns("adjusted", None),
+        }
 
-    def over(values: NDArray[np.float64]) -> _Samples:
-        with np.errstate(invalid="ignore"):
-            return (weights * np.nan_to_num(values)).sum(1) / weights.sum(1)
 
-    counts = [size[0] for size in sizes]
-    parts = [(np.nan, np.nan, *(c.sum() for c in counts), over(within), over(shifted))]
-    parts += [
-        (b * BIN, (b + 1) * BIN, counts[0][j], counts[1][j], within[:, j], shifted[:, j])
-        for j, b in enumerate(both)
+def _means(counts: Counts, values: _Column, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean value of each cell's models in each resample, [1 + K, cells]; nan where none is."""
+    with np.errstate(invalid="ignore"):
+        return ((counts * values) @ cells) / (counts @ cells)
+
+
+def _weighted(values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Samples:
+    with np.errstate(invalid="ignore"):
+        return (weights * np.nan_to_num(values)).sum(1) / weights.sum(1)
+
+
+def _slope(field: _Field, kinds: list[NDArray[np.float64]]) -> _Samples:
+    """The one slope of shifted over ID accuracy within all bins and kinds, least squares."""
+    cells, counts = np.concatenate(kinds, axis=1), field.counts
+    sizes = counts @ cells
+    x, y = (np.nan_to_num(_means(counts, v, cells)) for v in (field.id, field.shifted))
+    products = [
+        ((counts * values) @ cells - sizes * x * means).sum(1)
+        for values, means in ((field.id * field.shifted, y), (field.id**2, x))
     ]
-    for low, high, one, other, ids, samples in parts:
-        row = {"data": field.data, "low": low, "high": high, "adaptive": int(one)}
-        row |= {"others": int(other), "id": float(ids[0])}
-        yield row | interval_columns("difference", _interval(samples, int(min(one, other))))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return products[0] / products[1]
 
 
 def _curve(field: _Field) -> Iterator[Row]:

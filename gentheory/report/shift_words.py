@@ -44,7 +44,8 @@ def _compared(row: Row, rows: list[Row]) -> str:
     signs = [_sign(other) for other in bins]
     return (
         f"On {row['data']}, at equal in-distribution accuracy, shifted accuracy under adaptive "
-        f"optimizers less that under the others is {interval(row, 'difference', points)} points "
+        f"optimizers less that under the others is {interval(row, 'difference', points)} points, "
+        f"{interval(row, 'adjusted', points)} once adjusted for what differs within the bins "
         f"({row['adaptive']} and {row['others']} models in {len(bins)} common bins, beyond doubt "
         f"below 0 in {signs.count(-1)} of them and above in {signs.count(1)}): the claim {_CLAIM} "
         f"{_VERDICTS[_sign(row)]}."
@@ -58,9 +59,9 @@ _VERDICTS = {
 }
 
 
-def _sign(row: Row) -> int:
+def _sign(row: Row, name: str = "difference") -> int:
     """Of a difference whose interval excludes 0; else 0."""
-    return int(row["difference.low"] > 0) - int(row["difference.high"] < 0)
+    return int(row[f"{name}.low"] > 0) - int(row[f"{name}.high"] < 0)
 
 
 def _each(data: object, own: pd.DataFrame, say: Any) -> str:
@@ -84,12 +85,13 @@ def shift_grids(shift: Shift) -> list[Grid]:
 
 
 def _matched(shift: Shift) -> Grid:
-    header = ["data, in-distribution accuracy", "adaptive less others, points"]
+    header = ["data, in-distribution accuracy", "adaptive less others, points", "adjusted"]
     header += ["adaptive models", "other models", "difference in distribution, points"]
     rows = [
         [
             Cell(f"{row['data']}, {_range(row)}"),
-            _difference(row),
+            _difference(row, "difference"),
+            _difference(row, "adjusted"),
             Cell(str(row["adaptive"])),
             Cell(str(row["others"])),
             Cell(points(row["id"])),
@@ -100,7 +102,8 @@ def _matched(shift: Shift) -> Grid:
         "Mean shifted accuracy of the models of adaptive optimizers (Adam, AdamW, RMSprop) less "
         "that of the others, in bins that have both; bold where the interval excludes 0. All "
         "bins: the mean with weights from the numbers of models. The last column says how equal "
-        "the in-distribution accuracy is."
+        "the in-distribution accuracy is; adjusted: less what that difference explains, by the "
+        "slope among models of one kind in one bin."
     )
     title = "Shifted accuracy at equal in-distribution accuracy"
     return Grid("shift-matched", title, caption, [Cell(name) for name in header], rows)
@@ -112,9 +115,11 @@ def _range(row: Row) -> str:
     return f"{100 * row['low']:.0f} to {100 * row['high']:.0f} %"
 
 
-def _difference(row: Row) -> Cell:
-    detail = tuple(filter(None, [bounds(row, "difference", points)]))
-    return Cell(points(row["difference"]), detail, strong=_sign(row) != 0)
+def _difference(row: Row, name: str) -> Cell:
+    if math.isnan(row[name]):
+        return Cell("–", muted=True)
+    detail = tuple(filter(None, [bounds(row, name, points)]))
+    return Cell(points(row[name]), detail, strong=_sign(row, name) != 0)
 
 
 def _chosen(shift: Shift) -> Grid:
