@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -69,13 +70,22 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     The published value stands where a method reads what was not given, and the default where
     nothing reads it, so that models which differ in nothing that counts are equal.
     """
-    found = dict(settings)
-    for name, reader in READERS.items():
-        if not reader.reads(settings):
-            found[name] = _UNREAD[name]
-        elif found[name] is None:
-            found[name] = reader.unless_given(settings)
-    return found
+    unread, defaults = _of_methods(*(settings[name] for name in _CHOOSERS))
+    found = {**settings, **unread}
+    return found | {name: value for name, value in defaults.items() if found[name] is None}
+
+
+_CHOOSERS = tuple(dict.fromkeys(reader.of for reader in READERS.values()))
+
+
+@cache
+def _of_methods(*chosen: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of settings that choose methods: what nothing reads with them, and defaults of the rest."""
+    settings = dict(zip(_CHOOSERS, chosen, strict=True))
+    reads = {name: reader.reads(settings) for name, reader in READERS.items()}
+    unread = {name: _UNREAD[name] for name, does in reads.items() if not does}
+    defaults = {name: READERS[name].unless_given(settings) for name, does in reads.items() if does}
+    return unread, defaults
 
 
 def objective_decay(settings: Mapping[str, Any]) -> float:

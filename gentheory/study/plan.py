@@ -15,7 +15,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
-from gentheory.study.conditions import READERS, resolved
+from gentheory.study.conditions import resolved
 from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
@@ -100,7 +100,7 @@ def points(study: Study, number: int = 0) -> list[Point]:
     train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
     shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
-    found: list[Point] = []
+    found: dict[tuple[Any, ...], Point] = {}
     for variant, axes in part.combinations():
         for draw, drawn in _drawn(part, study.seed):
             settings = resolved(part.training.model_dump() | axes | drawn)
@@ -117,11 +117,11 @@ def points(study: Study, number: int = 0) -> list[Point]:
                 if settings[name] is not None:
                     settings[name] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
-    if READERS.keys() & part.grid.axes().keys():
-        found = list({point.id: point for point in found}.values())
-    _check_sizes(found, len(train), part)
-    return sorted(found, key=_stack_order(part))
+            point = Point(number, *names, model, recipe.to_dict(), settings, draw)
+            found[(variant.label, draw, *(settings[name] for name in axes))] = point
+    unique = list(found.values())
+    _check_sizes(unique, len(train), part)
+    return sorted(unique, key=_stack_order(part))
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
