@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from gentheory.report.along import Along, along
 from gentheory.report.choices import choices, rivalry
 from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.population import Population, population
@@ -28,6 +29,8 @@ class Analysis:
     exclusions: pd.DataFrame
     misses: pd.DataFrame
     warnings: pd.DataFrame
+    along: Along | None
+    """What the checkpoints along training say; None for a study without any."""
 
     @property
     def main(self) -> str | None:
@@ -55,4 +58,5 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
         exclusions(models),
         misses(tables),
         warnings(tables),
+        along(tables, models, resampling),
     )

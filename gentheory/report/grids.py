@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gentheory.plots.style import unbroken
+from gentheory.report.along import MEAN
 from gentheory.report.analysis import Analysis
 from gentheory.report.numbers import bounds, size, tau
 
@@ -55,6 +56,21 @@ _GAP = (
     ("spearman", "Spearman's ρ with the gap", ""),
     ("pearson", "Pearson's r with the gap", ""),
 )
+_WITHIN = (
+    (
+        "kendall",
+        "Kendall's τ with the gap within a model's training",
+        "Over the checkpoints of one model, in the mean over models: 1 where the predictor rises "
+        "and falls with the gap all along.",
+    ),
+    (
+        "lead",
+        "Lead within a model's training over the better trivial baseline",
+        "The same τ less that of the better trivial baseline of the column, model by model; bold "
+        "where the paired interval excludes 0.",
+    ),
+)
+_ACROSS = "Over the models that had not ended before, whatever became of them later."
 _LOSS = (
     (
         "kendall",
@@ -202,6 +218,23 @@ def regime_grid(analysis: Analysis) -> Grid | None:
     header = [Cell("setting"), *map(Cell, broken)]
     caption = "Medians over the ranked models, with the quartiles below."
     return Grid("regimes", "Where each setting stands", caption, header, rows)
+
+
+def along_grids(analysis: Analysis) -> list[Grid]:
+    """Tau with the gap within each model's training, and across models at every checkpoint."""
+    found = analysis.along
+    if found is None:
+        return []
+    labels = _columns(analysis, development=False)
+    grids = [_matrix(labels, found.within, "along", *words) for words in _WITHIN]
+    several = len(analysis.population.tested) > 1
+    for place, setting in enumerate([MEAN] * several + [*analysis.population.tested]):
+        rows = found.across.loc[found.across["setting"] == setting]
+        counts = {f"epoch {e}": int(own["count"].max()) for e, own in rows.groupby("epoch")}
+        table = rows.assign(setting=[f"epoch {e}" for e in rows["epoch"]])
+        title = f"Kendall's τ with the gap across models at each checkpoint, {setting}"
+        grids.append(_matrix(counts, table, f"across-{place}", "kendall", title, _ACROSS))
+    return grids
 
 
 def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid | None:
