@@ -71,6 +71,18 @@ _WITHIN = (
     ),
 )
 _ACROSS = "Over the models that had not ended before, whatever became of them later."
+_LADDER = (
+    (
+        "spearman",
+        "Spearman's ρ with tic.exact",
+        "How well a cheap rung keeps the order of the exact one, on the same examples.",
+    ),
+    (
+        "ratio",
+        "Size against tic.exact",
+        "Median over models of the rung over tic.exact on the same examples; 1 is the right size.",
+    ),
+)
 _LOSS = (
     (
         "kendall",
@@ -235,6 +247,36 @@ def along_grids(analysis: Analysis) -> list[Grid]:
         title = f"Kendall's τ with the gap across models at each checkpoint, {setting}"
         grids.append(_matrix(counts, table, f"across-{place}", "kendall", title, _ACROSS))
     return grids
+
+
+def claim_grid(analysis: Analysis) -> Grid | None:
+    """What was claimed, what was measured, and whether they agree; none where nothing was."""
+    rows: list[list[Cell]] = []
+    for row in _records(analysis.claims):
+        says = Cell(row["says"], tuple(filter(None, [row["source"]])))
+        measured = Cell(tau(row["value"]), (bounds(row, "value"),))
+        if math.isnan(row["value"]):
+            measured = Cell("–", muted=True)
+        size = f"{row['models']} models, {row['settings']} settings"
+        verdict = Cell(row["verdict"], strong=row["verdict"] in ("agrees", "disagrees"))
+        rows.append([says, Cell(row["number"], (size,)), Cell(row["expected"]), measured, verdict])
+    header = [Cell(text) for text in ("claim", "number", "expected", "measured", "verdict")]
+    caption = (
+        "Agrees: the whole 95 % interval is as expected; disagrees: none of it is. The number is a "
+        "mean over settings, each with equal weight."
+    )
+    return Grid("claims", "Claims", caption, header, rows, words=True) if rows else None
+
+
+def ladder_grids(analysis: Analysis) -> list[Grid]:
+    """How well the cheap rungs stand for the exact one."""
+    if analysis.ladder.empty:
+        return []
+    table = analysis.ladder
+    labels: dict[str, int] = {}
+    for row in _records(table):
+        labels[row["setting"]] = max(row["count"], labels.get(row["setting"], 0))
+    return [_matrix(labels, table, "ladder", *words) for words in _LADDER]
 
 
 def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gentheory.errors import InputError
+from gentheory.study.claim import Claim
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
@@ -38,6 +39,8 @@ class Tables:
     """The predicted gap that the findings are about, if the study names it."""
     describe: tuple[str, ...] = ()
     """Measures that tell the settings' regimes apart, if the study names any."""
+    claims: tuple[Claim, ...] = ()
+    """What a paper says, each with the number that decides on it."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -99,6 +102,7 @@ def read_tables(store: Store) -> Tables:
         store.table("costs"),
         store.study.report.main,
         tuple(store.study.report.describe),
+        tuple(store.study.report.claims),
         _development(store.study, models),
         **{name: table for name, table in along.items() if len(table)},
     )
