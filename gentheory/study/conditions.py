@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -70,13 +71,23 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     The published value stands where a method reads what was not given, and the default where
     nothing reads it, so that models which differ in nothing that counts are equal.
     """
-    found = dict(settings)
-    for name, reader in READERS.items():
-        if not reader.reads(settings):
-            found[name] = _UNREAD[name]
-        elif found[name] is None:
-            found[name] = reader.unless_given(settings)
-    return found
+    unread, defaults = _of_methods(*(settings[name] for name in _CHOOSERS))
+    found = {**settings, **unread}
+    found["nesterov"] = bool(found["nesterov"] and found["momentum"])
+    return found | {name: value for name, value in defaults.items() if found[name] is None}
+
+
+_CHOOSERS = tuple(dict.fromkeys(reader.of for reader in READERS.values()))
+
+
+@cache
+def _of_methods(*chosen: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of settings that choose methods: what nothing reads with them, and defaults of the rest."""
+    settings = dict(zip(_CHOOSERS, chosen, strict=True))
+    reads = {name: reader.reads(settings) for name, reader in READERS.items()}
+    unread = {name: _UNREAD[name] for name, does in reads.items() if not does}
+    defaults = {name: READERS[name].unless_given(settings) for name, does in reads.items() if does}
+    return unread, defaults
 
 
 def objective_decay(settings: Mapping[str, Any]) -> float:
@@ -97,11 +108,16 @@ def mistakes(
     `axes` are those of `[grid]`; the settings `drawn` have values of their own.
     """
     yield from _unread(training, axes, drawn)
+    momenta = axes.get("momentum", [training["momentum"]])
+    if any(axes.get("nesterov", [training["nesterov"]])) and not (
+        "momentum" in drawn or any(momenta)
+    ):
+        yield "nesterov: true does nothing at momentum 0; raise the momentum or drop it"
     involved = {name: values for name, values in axes.items() if name in _INVOLVED}
     found: dict[str, None] = {}
     for values in product(*involved.values()):
         settings = resolved({**training, **dict(zip(involved, values, strict=True))})
-        found |= dict.fromkeys(_contradictions(settings, momentum_drawn="momentum" in drawn))
+        found |= dict.fromkeys(_contradictions(settings))
     yield from found
 
 
@@ -124,18 +140,16 @@ def _unread(
 
 
 _INVOLVED = (
-    *("epochs", "batch_size", "momentum", "optimizer", "loss", "keep_trajectory", "nesterov"),
+    *("epochs", "batch_size", "optimizer", "loss", "keep_trajectory"),
     *("label_smoothing", "max_sup", "saf_delay", "saf_start", "warm_up"),
     *("stop_at_curvature", "curvature_window", "curvature_lag", "curvature_start", "pof_epochs"),
     *("mixup", "flips", "crops"),
 )
 
 
-def _contradictions(settings: Mapping[str, Any], *, momentum_drawn: bool) -> Iterator[str]:
+def _contradictions(settings: Mapping[str, Any]) -> Iterator[str]:
     """What cannot stand together in one model."""
     epochs, loss = settings["epochs"], settings["loss"]
-    if settings["nesterov"] and not (settings["momentum"] or momentum_drawn):
-        yield "nesterov: true does nothing at momentum 0; raise the momentum or drop it"
     if len(loss_options(settings)) > 1:
         yield "label_smoothing and max_sup stand together; MaxSup replaces smoothing: drop one"
     if settings["warm_up"] >= epochs:

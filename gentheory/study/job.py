@@ -1,6 +1,6 @@
 """A stack of models before training: built from points, and trained as often as needed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,9 +65,13 @@ class Job:
         self,
         *,
         rows: Int[Tensor, "M N"] | None = None,
+        checkpoints: Sequence[int] = (),
         progress: Callable[[float], None] | None = None,
     ) -> Trained:
-        """Train it, on all the data or each model on its own rows; every call does the same."""
+        """Train it, on all the data or each model on its own rows; every call does the same.
+
+        The stack is kept as it stood after each of the epochs `checkpoints` too.
+        """
         orders, augmenting = (
             [torch.Generator().manual_seed(seed) for seed in seeds]
             for seeds in (self.order_seeds, self.augmentation_seeds)
@@ -81,6 +85,7 @@ class Job:
             orders,
             rows=rows,
             augmenting=augmenting,
+            checkpoints=checkpoints,
             progress=progress,
         )
 

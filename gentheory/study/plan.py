@@ -17,10 +17,11 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
-from gentheory.study.conditions import READERS, resolved
+from gentheory.study.conditions import resolved
 from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.snapshots import check_memory
 
 Stretch = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
@@ -51,6 +52,7 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
+    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
     @property
@@ -65,8 +67,9 @@ class Shard:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
-        points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["rivals"], record["threads"])
+        fields: dict[str, Any] = {**record}
+        fields["points"] = tuple(Point(**point) for point in record["points"])
+        return cls(**fields)
 
 
 def digest(value: Any) -> str:
@@ -79,18 +82,28 @@ def shards(study: Study) -> list[Shard]:
     """All shards in the order of the study: the same study gives the same shards anywhere.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, or more training examples are asked for than there are.
+    them, more training examples are asked for than there are, or the checkpoints of a stack would
+    take too much memory.
     """
     return [shard for number in range(len(study.parts)) for shard in _of_part(study, number)]
 
 
 def _of_part(study: Study, number: int) -> Iterator[Shard]:
     part = study.parts[number]
-    sections = (part.measures.model_dump(), part.rivals.model_dump())
+    epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
+    along = {"epochs": epochs, "keep": keep}
+    sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
     for _, group in itertools.groupby(points(study, number), key=_stack_key):
         stack = list(group)
         for start in range(0, len(stack), part.stack):
-            yield Shard(tuple(stack[start : start + part.stack]), *sections, study.threads)
+            chosen = tuple(stack[start : start + part.stack])
+            check_memory(len(epochs), sum(map(_size, chosen)))
+            yield Shard(chosen, *sections, study.threads)
+
+
+def _size(point: Point) -> int:
+    """Bytes of the model's parameters."""
+    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
@@ -103,10 +116,10 @@ def points(study: Study, number: int = 0) -> list[Point]:
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
     shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
     available = cache(partial(_available, part, study.seed))
-    found: list[Point] = []
+    found: dict[tuple[Any, ...], Point] = {}
     for variant, axes in part.combinations():
         for draw, drawn in _drawn(part, study.seed):
-            settings = resolved(part.training.model_dump() | axes | drawn)
+            settings = resolved(part.training.settings() | axes | drawn)
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             imbalance = settings["imbalance"], settings["imbalance_ratio"]
@@ -122,11 +135,11 @@ def points(study: Study, number: int = 0) -> list[Point]:
                 if settings[name] is not None:
                     settings[name] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
-    if READERS.keys() & part.grid.axes().keys():
-        found = list({point.id: point for point in found}.values())
-    _check_sizes(found, available, part)
-    return sorted(found, key=_stack_order(part))
+            point = Point(number, *names, model, recipe.to_dict(), settings, draw)
+            found[(variant.label, draw, *(settings[name] for name in axes))] = point
+    unique = list(found.values())
+    _check_sizes(unique, available, part)
+    return sorted(unique, key=_stack_order(part))
 
 
 def _available(part: Part, seed: int, imbalance: Imbalance, ratio: float) -> int:
