@@ -5,29 +5,41 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from gentheory.data.cifar import cifar10
 from gentheory.data.corruptions import label_noise, subset
 from gentheory.data.digits import digits
+from gentheory.data.environments import (
+    colored_mnist,
+    colored_mnist_shifted,
+    rotated_mnist,
+    rotated_mnist_shifted,
+)
 from gentheory.data.files import VARIABLE
 from gentheory.data.idx import mnist, read_idx
 from gentheory.data.split import Split
 from gentheory.data.synthetic import class_means, gaussian_classes
 from gentheory.errors import InputError
 
-LOADERS = ("cifar10", "digits", "gaussian_classes", "mnist")
+LOADERS = ("cifar10", "colored_mnist", "digits", "gaussian_classes", "mnist", "rotated_mnist")
 
 __all__ = [
     "LOADERS",
     "Split",
     "cifar10",
     "class_means",
+    "colored_mnist",
+    "colored_mnist_shifted",
     "digits",
     "gaussian_classes",
     "label_noise",
     "load",
+    "load_shifted",
     "mnist",
     "read_idx",
+    "rotated_mnist",
+    "rotated_mnist_shifted",
     "subset",
 ]
 
@@ -43,25 +55,34 @@ def load(name: str, /, **options: object) -> tuple[Split, Split]:
     >>> len(train), len(test), tuple(train.shape)
     (1200, 597, (1, 8, 8))
     """
-    if name not in LOADERS:
-        raise InputError("data.name", repr(name), f"one of {', '.join(LOADERS)}", "use one of them")
     checked = _checked(name, options)
     return _load(name, tuple(sorted(checked.items())), os.environ.get(VARIABLE))
 
 
-def _loader(name: str) -> Callable[..., tuple[Split, Split]]:
+def load_shifted(name: str, /, **options: object) -> Split | None:
+    """The examples of an environment that the loader `name` keeps out of training and test.
+
+    None where it has no such environment. Options, sharing and errors are those of `load`.
+    """
+    checked = _checked(name, options)
+    if f"{name}_shifted" not in __all__:
+        return None
+    return _load(f"{name}_shifted", tuple(sorted(checked.items())), os.environ.get(VARIABLE))
+
+
+def _loader(name: str) -> Callable[..., Any]:
     return getattr(sys.modules[__name__], name)
 
 
 @lru_cache(maxsize=8)
-def _load(
-    name: str, options: tuple[tuple[str, object], ...], _folder: str | None
-) -> tuple[Split, Split]:
+def _load(name: str, options: tuple[tuple[str, object], ...], _folder: str | None) -> Any:
     # The folder is here for the cache's key alone: another folder is other data.
     return _loader(name)(**dict(options))
 
 
 def _checked(name: str, options: Mapping[str, object]) -> dict[str, object]:
+    if name not in LOADERS:
+        raise InputError("data.name", repr(name), f"one of {', '.join(LOADERS)}", "use one of them")
     parameters = inspect.signature(_loader(name)).parameters
     for option in options:
         if option not in parameters:

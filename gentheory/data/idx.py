@@ -53,11 +53,22 @@ def mnist(*, root: str | Path | None = None, downsize: int = 28) -> tuple[Split,
     and -labels-idx1-ubyte[.gz]; `root` is the folder named by GENTHEORY_DATA unless given.
     Raises `InputError` for another `downsize`, and for files that are missing or wrong.
     """
+    train, test = mnist_images(root, downsize)
+    white = 255 * block_side(downsize) ** 2
+    return image_splits(train, test, white=white, num_classes=10, name="mnist")
+
+
+def mnist_images(root: str | Path | None, downsize: int) -> tuple[LabelledImages, LabelledImages]:
+    """Both parts with pixels as they are in the files, summed over blocks; errors as in `mnist`."""
+    block, folder = block_side(downsize), data_folder(root) / "MNIST" / "raw"
+    return _part(folder, "train", block), _part(folder, "t10k", block)
+
+
+def block_side(downsize: int) -> int:
+    """Of the blocks that an image is pooled over. Raises `InputError` as `mnist` does."""
     if downsize not in _BLOCKS:
         raise InputError("data.downsize", f"{downsize!r}", "28, 14 or 7", "give one of these")
-    folder, block = data_folder(root) / "MNIST" / "raw", _BLOCKS[downsize]
-    train, test = (_part(folder, part, block) for part in ("train", "t10k"))
-    return image_splits(train, test, white=255 * block**2, num_classes=10, name="mnist")
+    return _BLOCKS[downsize]
 
 
 def _unpacked(path: Path) -> tuple[bytes, bool]:

@@ -7,8 +7,9 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from gentheory.data import load
+from gentheory.data import load, load_shifted
 from gentheory.data.corruptions import label_noise, subset
+from gentheory.data.imbalance import Imbalance, class_shares, imbalanced
 from gentheory.data.split import Split
 from gentheory.errors import InputError
 from gentheory.seeds import generator
@@ -16,13 +17,20 @@ from gentheory.seeds import generator
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set, how many of its training examples, and what share of wrong labels."""
+    """A data set, how many of its training examples, how imbalanced, what share of wrong labels.
+
+    Imbalance is that of `class_shares`, before the label noise and for the training and held-out
+    examples alone: the test data keep the classes of the data set, so that the gap is that to
+    balanced test data.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     n_train: int | None = None  # None: all
     label_noise: float = 0.0
     seed: int = 0
+    imbalance: Imbalance = "none"
+    imbalance_ratio: float = 1.0
 
     @property
     def label(self) -> str:
@@ -31,14 +39,35 @@ class Recipe:
 
     def indices(self) -> Int[Tensor, " N"]:
         """Which training examples, in a random order that nests: n = 100 begins n = 300."""
-        available = len(load(self.name, **self.options)[0])
-        count = available if self.n_train is None else self.n_train
-        chosen = subset(available, available, generator=generator("subset", self.name, self.seed))
-        if not 1 <= count <= available:
+        usable = self._usable()
+        count = len(usable) if self.n_train is None else self.n_train
+        if not 1 <= count <= len(usable):
             raise InputError(
-                "data.n_train", str(count), f"1 to {available} for {self.name}", "choose fewer"
+                "data.n_train",
+                str(count),
+                f"1 to {len(usable)} for {self.described()}",
+                "choose fewer",
             )
-        return chosen[:count]
+        return usable[:count]
+
+    def _usable(self) -> Int[Tensor, " N"]:
+        """All training examples that the imbalance leaves, in the order that nests."""
+        data = load(self.name, **self.options)[0]
+        stream = generator("subset", self.name, self.seed)
+        shuffled = subset(len(data), len(data), generator=stream)
+        shares = class_shares(self.imbalance, self.imbalance_ratio, data.num_classes)
+        if self.imbalance == "none":
+            return shuffled
+        return shuffled[imbalanced(data.targets[shuffled], shares)]
+
+    def described(self) -> str:
+        """The data's name with their imbalance, for messages."""
+        kind, ratio = self.imbalance, self.imbalance_ratio
+        return self.name + ("" if kind == "none" else f" with {kind} imbalance {ratio:g}")
+
+    def available(self) -> int:
+        """How many training examples there are, of which `n_train` are used."""
+        return len(self._usable())
 
     def train(self) -> Split:
         """The training examples with their label noise. Raises `InputError` as `load` does."""
@@ -62,7 +91,7 @@ class Recipe:
             raise InputError(
                 "held_out",
                 f"{count} examples beside the {trained} trained on",
-                f"1 to {left}, as {self.name} has {len(everything)} for training",
+                f"1 to {left}, as {self.described()} has {len(everything)} for training",
                 "choose fewer, or a smaller n_train",
             )
         return everything[len(everything) - count :]
@@ -77,7 +106,7 @@ class Recipe:
             num_classes=chosen.num_classes,
             generator=generator(stream, self.name, self.seed),
         )
-        return Split(chosen.inputs, targets, chosen.num_classes, chosen.name)
+        return replace(chosen, targets=targets)
 
     def test(self) -> Split:
         """The test examples with the training data's label noise: a gap is between data alike.
@@ -89,6 +118,14 @@ class Recipe:
     def clean_test(self) -> Split:
         """The untouched test examples; `training/evaluate.py` alone may ask for them."""
         return load(self.name, **self.options)[1]
+
+    def shifted_test(self) -> Split | None:
+        """Examples of the environment kept out of training, with the training data's label noise.
+
+        None where the data set has no such environment; `training/evaluate.py` alone may ask.
+        """
+        found = load_shifted(self.name, **self.options)
+        return None if found is None else self._mislabelled(found, "label noise, shifted")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metadata."""

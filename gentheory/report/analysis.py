@@ -12,6 +12,7 @@ from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, correlations, criteria
 from gentheory.report.regimes import regimes
+from gentheory.report.shift import Shift, shift
 from gentheory.report.sizes import sizes
 from gentheory.study.tables import Tables
 
@@ -35,6 +36,8 @@ class Analysis:
     ladder: pd.DataFrame
     along: Along | None
     """What the checkpoints along training say; None for a study without any."""
+    shift: Shift | None = None
+    """Where the data have an environment kept out of training."""
 
     @property
     def main(self) -> str | None:
@@ -65,4 +68,5 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
         claims(tables, models, resampling),
         ladder(models, resampling),
         along(tables, models, resampling),
+        shift(models, resampling),
     )

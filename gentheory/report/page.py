@@ -30,6 +30,7 @@ from gentheory.report.grids import (
 )
 from gentheory.report.pictures import Picture, pictures
 from gentheory.report.population import MANY_SETTINGS
+from gentheory.report.shift_words import shift_grids, shift_sentences
 from gentheory.report.templates import style, template
 from gentheory.study.tables import Tables
 
@@ -56,7 +57,7 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
     `InputError` for tables without a model, a measure or a column that a report needs.
     """
     analysis = analyse(tables, num_resamples=num_resamples, seed=seed)
-    found, drawn = sentences(analysis), pictures(tables, analysis)
+    found, drawn = _findings(analysis), pictures(tables, analysis)
     for picture in drawn:
         write(out / "figures" / f"{picture.name}.svg", picture.svg)
         write(out / "figures" / f"{picture.name}.png", picture.png)
@@ -77,7 +78,8 @@ def render_page(
         findings=[_WHOLE.split(finding) for finding in findings],
         caution=_caution(analysis),
         counts=_counts(analysis),
-        pictures=[picture for picture in drawn if not (picture.development or picture.along)],
+        pictures=[p for p in drawn if not (p.development or p.along or p.shift)],
+        shifted=_shifted(analysis, drawn),
         settings=[setting_grid(analysis), *filter(None, [regime_grid(analysis)])],
         choice=choice_grid(analysis),
         gap_grids=correlation_grids(analysis),
@@ -93,6 +95,22 @@ def render_page(
         missing=_missing(analysis),
         provenance={_words(key): _said(value) for key, value in tables.provenance.items()},
     )
+
+
+def _findings(analysis: Analysis) -> list[str]:
+    """Those of the shift first; what a study without a TIC cannot say is left out beside them."""
+    if analysis.shift is None:
+        return sentences(analysis)
+    others = sentences(analysis) if analysis.main else []
+    return [*shift_sentences(analysis.shift), *others]
+
+
+def _shifted(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
+    """What there is to show of an environment kept out of training."""
+    if analysis.shift is None:
+        return None
+    shown = [picture for picture in drawn if picture.shift]
+    return {"pictures": shown, "grids": shift_grids(analysis.shift)}
 
 
 def _development(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
@@ -186,6 +204,9 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "warnings": analysis.warnings,
         "models": analysis.population.models,
     }
+    if analysis.shift is not None:
+        tables_of_shift = ("matched", "curve", "returns", "chosen")
+        named |= {f"shift_{name}": getattr(analysis.shift, name) for name in tables_of_shift}
     if analysis.along is not None:
         named["along_means"] = analysis.along.means
         named["along_within"] = analysis.along.within

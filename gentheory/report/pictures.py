@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gentheory.plots.accuracy_shift import accuracy_shift
 from gentheory.plots.along_training import MAX_PANELS, along_training
 from gentheory.plots.correlation_bars import correlation_bars
 from gentheory.plots.export import render
@@ -52,6 +53,8 @@ class Picture:
     """Whether it shows the settings that the findings leave aside."""
     along: bool = False
     """Whether it shows the checkpoints along training."""
+    shift: bool = False
+    """Whether it belongs to the section on the environment kept out of training."""
 
 
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
@@ -63,6 +66,7 @@ def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
     found = [_regime(analysis), *_heat_maps(analysis, development=False), _gap(analysis)]
     found += [_correlations(analysis), _curves(tables), *_heat_maps(analysis, development=True)]
     found += _along(analysis)
+    found.append(_shift(analysis))
     return [picture for picture in found if picture is not None]
 
 
@@ -194,6 +198,24 @@ def _curves(tables: Tables) -> Picture | None:
         "One line a model, one panel an architecture; models that diverged are grey and dotted.",
         f"Training loss of {curves['model'].nunique()} models over epochs, logarithmic.",
     )
+
+
+def _shift(analysis: Analysis) -> Picture | None:
+    found = analysis.shift
+    if found is None:
+        return None
+    drawn = _picture(
+        partial(accuracy_shift, found.models, found.curve),
+        "accuracy_shift",
+        "Shifted against in-distribution accuracy",
+        "One small point a model, one panel a data set; lines join the means of the models of an "
+        "optimizer in bins of two points of in-distribution accuracy, bars are their 95 % "
+        "intervals. On the dashed line both accuracies are the same.",
+        f"Accuracy on the environment kept out of training against that on the training "
+        f"environments, of {len(found.models)} models; the tables have the means.",
+        narrow={"columns": 1, "width": 3.9},
+    )
+    return replace(drawn, shift=True)
 
 
 def _along(analysis: Analysis) -> list[Picture | None]:

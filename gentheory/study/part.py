@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from gentheory.study.conditions import mistakes
 from gentheory.study.draws import Condition, Draws, Range
 from gentheory.study.grid import Exclusion, Grid
 from gentheory.study.settings import Architecture, Count, DataSection, Section, Training, Variant
@@ -134,6 +135,15 @@ class Part(Section):
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
         if self.draws and self.draws.repeats > 1 and self.grid.axes().get("seed"):
             raise ValueError("draws.repeats give seeds, and so does grid.seed; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _read(self) -> "Part":
+        drawn = self.draws.axes() if self.draws else {}
+        lists = {name: values for name, values in drawn.items() if isinstance(values, list)}
+        axes = {**self.grid.axes(), **lists}
+        if found := list(mistakes(self.training.settings(), axes, drawn)):
+            raise ValueError("; ".join(found))
         return self
 
     @model_validator(mode="after")

@@ -1,18 +1,20 @@
 """From a study to its models and shards, each named by the hash of what it is."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 
 from gentheory import models
 from gentheory.data import load
+from gentheory.data.imbalance import Imbalance
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
+from gentheory.study.conditions import resolved
 from gentheory.study.digest import digest
 from gentheory.study.part import Part
 from gentheory.study.sampling import drawn
@@ -129,7 +131,8 @@ class _Stack:
 def _stacks(study: Study, number: int) -> list[_Stack]:
     """All models of a part, in the order of the architectures and then of the shared settings.
 
-    A model that is reached in several ways is there once.
+    A model that is reached in several ways is there once, and so are those that differ only in
+    what their methods do not read.
     """
     part = study.parts[number]
     train, _ = load(part.data.name, **part.data.options)
@@ -139,21 +142,18 @@ def _stacks(study: Study, number: int) -> list[_Stack]:
     places = {variant.label: place for place, variant in enumerate(variants)}
     found: dict[tuple[Any, ...], _Stack] = {}
     default, draws = part.training.settings(), _drawn(part, study.seed)
+    available = cache(partial(_available, part, study.seed))
     for variant, axes in part.combinations():
         for draw, values in draws:
-            settings: dict[str, Any] = {**default, **values, **axes}
-            part.settle(variant, settings)
-            settings["learning_rate"] *= variant.family.learning_rate_factor
+            chosen: dict[str, Any] = {**default, **values, **axes}
+            part.settle(variant, chosen)
+            settings = resolved(chosen)
+            for name in _RATES:
+                if settings[name] is not None:
+                    settings[name] *= variant.family.learning_rate_factor
             key = (places[variant.label], *map(settings.__getitem__, VARIED))
             if key not in found:
-                recipe = Recipe(
-                    part.data.name,
-                    part.data.options,
-                    settings["n_train"] or len(train),
-                    settings["label_noise"],
-                    study.seed,
-                )
-                _check_sizes(recipe, len(train), part)
+                recipe = _recipe(part, study.seed, settings, available)
                 common = {
                     "part": number,
                     "architecture": variant.label,
@@ -166,9 +166,31 @@ def _stacks(study: Study, number: int) -> list[_Stack]:
     return [found[key] for key in sorted(found, key=_order)]
 
 
+_RATES = ("learning_rate", "pof_learning_rate")
+
+
 def _order(key: tuple[Any, ...]) -> Any:
     """A setting that is not given comes before those that are."""
     return [(value is not None, 0 if value is None else value) for value in key]
+
+
+def _recipe(
+    part: Part, seed: int, settings: Mapping[str, Any], available: Callable[..., int]
+) -> Recipe:
+    """The data of a stack. Raises `InputError` where there are fewer examples than it takes."""
+    imbalance = settings["imbalance"], settings["imbalance_ratio"]
+    most = available(*imbalance)
+    name, options, noise = part.data.name, part.data.options, settings["label_noise"]
+    recipe = Recipe(name, options, settings["n_train"] or most, noise, seed, *imbalance)
+    _check_sizes(recipe, most, part)
+    return recipe
+
+
+def _available(part: Part, seed: int, imbalance: Imbalance, ratio: float) -> int:
+    """How many training examples there are with this imbalance."""
+    name, options = part.data.name, part.data.options
+    recipe = Recipe(name, options, seed=seed, imbalance=imbalance, imbalance_ratio=ratio)
+    return recipe.available()
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
@@ -211,7 +233,7 @@ def _drawn(part: Part, seed: int) -> list[tuple[int | None, dict[str, Any]]]:
 def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
     count = recipe.n_train or available
     if count > available:
-        expected = f"at most the {available} training examples of {recipe.name}"
+        expected = f"at most the {available} training examples of {recipe.described()}"
         raise InputError("n_train", str(count), expected, "choose fewer")
     if part.measures.held_out is not None:
         recipe.held_out_indices(part.measures.held_out)

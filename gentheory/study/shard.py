@@ -23,6 +23,7 @@ from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
 from gentheory.study.along import TRAJECTORY, measured_along, stands, trajectory_rows
+from gentheory.study.conditions import loss_options, objective_decay
 from gentheory.study.job import Job
 from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Point, Shard
@@ -56,6 +57,8 @@ _MODELS = {
     "clean_test_loss": "double",
     "train_accuracy": "double",
     "test_accuracy": "double",
+    "shifted_loss": "double",
+    "shifted_accuracy": "double",
     "gap": "double",
     "gap_stderr": "double",
 }
@@ -104,6 +107,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
     figures = _evaluated(job, trained, recipe.test())
     clean = _evaluated(job, trained, recipe.clean_test())
+    unseen = recipe.shifted_test()
+    shifted = None if unseen is None else _evaluated(job, trained, unseen)
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     _save(folder / "weights.safetensors", job, trained, records)
     costs: list[dict[str, Any]] = []
@@ -117,7 +122,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         report({"trained": 1.0, "measured": m})
     if shard.checkpoints["epochs"]:
         costs += _work_along(job, shard, trained, folder, report)
-    write_table(folder / "models.parquet", _model_rows(shard, trained, figures, clean), _MODELS)
+    models = _model_rows(shard, trained, figures, clean, shifted)
+    write_table(folder / "models.parquet", models, _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
@@ -180,7 +186,8 @@ def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
         "model": dict(point.model),
         "data": dict(point.data),
         "loss": point.settings["loss"],
-        "weight_decay": point.settings["weight_decay"],
+        "loss_options": loss_options(point.settings),
+        "weight_decay": objective_decay(point.settings),
         "settings": dict(point.settings),
         "outcome": trained.outcomes[m],
         "steps": int(trained.steps[m]),
@@ -255,7 +262,11 @@ def _results(
 
 
 def _model_rows(
-    shard: Shard, trained: Trained, figures: Evaluation, clean: Evaluation
+    shard: Shard,
+    trained: Trained,
+    figures: Evaluation,
+    clean: Evaluation,
+    shifted: Evaluation | None,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for m, point in enumerate(shard.points):
@@ -264,6 +275,8 @@ def _model_rows(
         # The parameters are those of the last good epoch: not what this training led to.
         found = {n: float(getattr(figures, n)[m]) for n in names}
         found["clean_test_loss"] = float(clean.test_loss[m])
+        found["shifted_loss"] = float(shifted.test_loss[m]) if shifted else math.nan
+        found["shifted_accuracy"] = float(shifted.test_accuracy[m]) if shifted else math.nan
         measured = dict.fromkeys(found, math.nan) if diverged else found
         rows.append(
             {

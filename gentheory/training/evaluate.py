@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gentheory.data.split import Split
 from gentheory.losses import Loss
+from gentheory.losses.contrastive import class_means
 from gentheory.params import Layout
 
 _ACTIVATIONS = 2**21
@@ -41,11 +42,17 @@ def evaluate(
     *,
     statistics: Mapping[str, Tensor] | None = None,
 ) -> Evaluation:
-    """Means in float64 over all training and all test examples."""
+    """Means in float64 over all training and all test examples.
+
+    Where the loss is one of batches, a class is told by the nearest mean of the training examples'.
+    """
+    centres = _centres(module, theta, train, statistics) if loss.block else None
 
     def on(data: Split) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
         examples = (data.inputs, data.targets)
-        return example_losses(module, loss, theta, *examples, statistics=statistics)
+        return example_losses(
+            module, loss, theta, *examples, statistics=statistics, centres=centres
+        )
 
     (on_train, hits_train), (on_test, hits_test) = on(train), on(test)
     return Evaluation(
@@ -66,18 +73,44 @@ def example_losses(
     rows: Int[Tensor, "M N"] | None = None,
     *,
     statistics: Mapping[str, Tensor] | None = None,
+    centres: Float[Tensor, "M C D"] | None = None,
 ) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
     """Each model's loss of each example in float64, and whether its largest output is right.
 
-    The arguments are those of `stacked_outputs`.
+    With `centres` it is right if that of its class is the nearest. A loss of batches is that of
+    blocks of examples in their order. The other arguments are those of `stacked_outputs`.
     """
     losses: list[Tensor] = []
     hits: list[Tensor] = []
-    chunks = stacked_outputs(module, theta, inputs, targets, rows, statistics=statistics)
+    chunks = stacked_outputs(
+        module, theta, inputs, targets, rows, statistics=statistics, block=loss.block
+    )
     for outputs, y in chunks:
-        losses.append(per_example(loss.values, outputs, y).double())
-        hits.append(outputs.argmax(-1) == y)
+        losses.append(_among(loss, outputs, y).double())
+        towards = outputs if centres is None else outputs.double() @ centres.mT
+        hits.append(towards.argmax(-1) == y)
     return torch.cat(losses, dim=1), torch.cat(hits, dim=1)
+
+
+def _among(
+    loss: Loss, outputs: Float[Tensor, "M B C"], targets: Int[Tensor, "M B"]
+) -> Float[Tensor, "M B"]:
+    if loss.block is None:
+        return per_example(loss.values, outputs, targets)
+    blocks = zip(outputs.split(loss.block, 1), targets.split(loss.block, 1), strict=True)
+    return torch.cat([torch.func.vmap(loss.among)(f, y) for f, y in blocks], dim=1)
+
+
+def _centres(
+    module: nn.Module,
+    theta: Float[Tensor, "M P"],
+    train: Split,
+    statistics: Mapping[str, Tensor] | None,
+) -> Float[Tensor, "M C D"]:
+    examples = (train.inputs, train.targets)
+    found = list(stacked_outputs(module, theta, *examples, statistics=statistics))
+    outputs, targets = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    return class_means(outputs, targets, train.num_classes)
 
 
 def stacked_outputs(
@@ -88,8 +121,11 @@ def stacked_outputs(
     rows: Int[Tensor, "M N"] | None = None,
     *,
     statistics: Mapping[str, Tensor] | None = None,
+    block: int | None = None,
 ) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, "M B"]]]:
     """Each model's outputs, with the targets, in chunks of bounded memory; nothing is recorded.
+
+    Chunks are of whole blocks, where there are blocks, but for the last.
 
     A model sees all inputs in their order, or those at its `rows`. `targets` is [N], or [M, N]
     where each model has its own. `statistics` are the models' running statistics [M, ...], by
@@ -104,8 +140,9 @@ def stacked_outputs(
     stacked = torch.func.vmap(one, in_dims=(0, 0, None if rows is None else 0))
     carried = dict(statistics or {})
     size = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
+    size = size if block is None else block * max(1, size // block)
     for x, y in _chunks(inputs, targets.expand(len(theta), -1), rows, size):
-        with torch.no_grad(), _in_eval_mode(module):
+        with torch.no_grad(), in_eval_mode(module):
             outputs = stacked(theta, carried, x.to(theta.dtype))
         yield outputs, y
 
@@ -121,7 +158,8 @@ def per_example(
 
 
 @contextmanager
-def _in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
+def in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
+    """The module in eval mode meanwhile, and afterwards as it was."""
     training = [part for part in module.modules() if part.training]
     try:
         for part in training:

@@ -41,13 +41,16 @@ class Snapshots:
         if list(epochs) != sorted({e for e in epochs if 0 <= e < len(stack.curve)}):
             expected = f"rising epochs between 0 and {len(stack.curve) - 1}"
             raise InputError("checkpoints", str(list(epochs)), expected, "correct them")
-        kept = [stack.theta, *stack.statistics.values()]
+        kept = [stack.state.theta, *stack.state.statistics.values()]
         check_memory(len(epochs), sum(each.numel() * each.element_size() for each in kept))
-        shape = (len(epochs), len(stack.theta))
+        shape = (len(epochs), len(stack.state.theta))
         snapshots = cls(
             tuple(epochs),
-            stack.theta.new_full((len(epochs), *stack.theta.shape), torch.nan),
-            {name: torch.stack([each] * len(epochs)) for name, each in stack.statistics.items()},
+            stack.state.theta.new_full((len(epochs), *stack.state.theta.shape), torch.nan),
+            {
+                name: torch.stack([each] * len(epochs))
+                for name, each in stack.state.statistics.items()
+            },
             torch.zeros(shape, dtype=torch.int64),
             torch.zeros(shape, dtype=torch.float64),
             torch.zeros(shape, dtype=torch.bool),
@@ -60,13 +63,19 @@ class Snapshots:
         if epoch not in self.epochs:
             return
         place, present = self.epochs.index(epoch), stack.curve[epoch].isfinite()
-        here = present.to(stack.theta.device)
-        self.theta[place, here] = stack.theta[here]
-        for name, found in stack.statistics.items():
+        here = present.to(stack.state.theta.device)
+        self.theta[place, here] = stack.state.theta[here]
+        for name, found in stack.state.statistics.items():
             self.statistics[name][place, here] = found[here]
         self.steps[place, present] = stack.steps[present]
         self.training_time[place, present] = stack.time[present]
         self.present[place] = present
+
+    def trim(self, stack: Stack) -> None:
+        """Drop what lies beyond the epoch that a model went back to."""
+        own = stack.curve[list(self.epochs)].isfinite()
+        self.theta[~own] = torch.nan
+        self.present.logical_and_(own)
 
 
 def check_memory(count: int, size: int) -> None:

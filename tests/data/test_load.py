@@ -70,7 +70,7 @@ def test_root_may_be_text_or_path(tmp_path: Path, root: type):
 
 @pytest.mark.parametrize("name", ["imagenet", "", "Split", "load", "subset", "__name__"])
 def test_unknown_names_list_the_known_ones(name: str):
-    match = f"data.name: found '{name}', expected one of cifar10, digits, gaussian_classes, mnist"
+    match = f"data.name: found '{name}', expected one of cifar10, colored_mnist, digits"
     with pytest.raises(InputError, match=match):
         data.load(name)
 

@@ -1,13 +1,12 @@
 """MNIST: the real files where the folder is named, small made-up ones for what can go wrong."""
 
-import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from idx_files import fake
 
 from gentheory.data.idx import mnist, read_idx
 from gentheory.data.split import Split
@@ -18,26 +17,6 @@ real = pytest.mark.skipif(
     not (Path(FOLDER) / "MNIST" / "raw").is_dir() or not FOLDER,
     reason="GENTHEORY_DATA names no folder with MNIST/raw",
 )
-
-
-def fake(root: Path, *, labels: tuple[int, ...] = (3, 1, 4), packed: bool = False) -> np.ndarray:
-    """Write a tiny MNIST with these labels in both parts; returns its images."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    count = len(labels)
-    images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
-    for part in ("train", "t10k"):
-        contents = {
-            f"{part}-images-idx3-ubyte": struct.pack(">BBBB3I", 0, 0, 8, 3, count, 28, 28)
-            + images.tobytes(),
-            f"{part}-labels-idx1-ubyte": struct.pack(">BBBBI", 0, 0, 8, 1, count) + bytes(labels),
-        }
-        for name, content in contents.items():
-            if packed:
-                (raw / f"{name}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / name).write_bytes(content)
-    return images
 
 
 def pooled(images: np.ndarray, side: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from gentheory.seeds import generator
 from gentheory.training import snapshots as module
 from gentheory.training.loop import Plan, Trained, train
 from gentheory.training.snapshots import Snapshots
+from gentheory.training.stopping import CurvatureRule
 
 
 def run(chosen: Plan, *checkpoints: int, first: int = 0, count: int | None = None) -> Trained:
@@ -85,6 +86,17 @@ def test_a_model_is_there_at_the_epoch_in_which_it_reaches_its_target():
     along = kept(run(chosen, reached, reached + 1))
     assert along.present.tolist() == [[True, True], [False, True]]
     assert torch.equal(along.theta[0, 0], run(chosen).theta[0])
+
+
+def test_a_model_that_goes_back_was_never_at_later_epochs():
+    rule = CurvatureRule(ratio=1.0001, window=1, lag=2, start=0)
+    chosen = plan([0.5, 1e-6], epochs=10, stop_at_curvature=rule)
+    end = int(run(chosen).curve[:, 0].isfinite().sum()) - 1
+    along = kept(run(chosen, end, end + 1, end + 2))
+    assert run(chosen).outcomes[0] == "curvature"
+    assert along.present.tolist() == [[True, True], [False, True], [False, True]]
+    assert torch.equal(along.theta[0, 0], run(chosen).theta[0])
+    assert along.theta[1:, 0].isnan().all()
 
 
 def test_trap_1_running_statistics_are_those_of_the_epoch():
