@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 
 from gentheory.data.split import Split
 from gentheory.losses import Loss
-from gentheory.params import Layout
 from gentheory.training.evaluate import stacked_outputs
+from gentheory.training.gradient import stacked_gradient
 from gentheory.training.optim import SGD
 from gentheory.training.recorder import Recorder
 from gentheory.training.stack import Outcome, Stack, Task
@@ -75,7 +75,7 @@ def train(
     task = Task(module, loss, data, rows)
     stack = Stack.start(task, theta, plan.epochs)
     recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
-    gradient = _stacked_gradient(module, loss)
+    gradient = stacked_gradient(module, lambda f, y: loss.values(f, y).mean())
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
     effective = 1 / (1 - plan.momentum.double())
     factors = _factors(plan, plan.epochs * math.ceil(task.num_examples / plan.batch_size))
@@ -122,27 +122,6 @@ def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Te
     """The next epoch's order of each model's own examples."""
     drawn = [torch.randperm(task.num_examples, generator=orders[m]) for m in models.tolist()]
     return torch.stack(drawn)
-
-
-def _stacked_gradient(
-    module: nn.Module, loss: Loss
-) -> Callable[..., tuple[Float[Tensor, "M P"], tuple[Float[Tensor, "M B C"], dict[str, Tensor]]]]:
-    """(theta [M, P], statistics, inputs [M, B, ...], targets [M, B]) -> what a step needs.
-
-    That is the gradients of the mean losses, and the outputs with the new running statistics.
-    """
-    layout = Layout.of(module)
-
-    def mean_loss(
-        theta: Tensor, statistics: dict[str, Tensor], inputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        tensors = layout.unflatten(theta) | statistics
-        # What the call puts in the place of a buffer stands in this dictionary afterwards.
-        outputs = torch.func.functional_call(module, tensors, (inputs,))
-        carried = {name: tensors[name] for name in statistics}
-        return loss.values(outputs, targets).mean(), (outputs, carried)
-
-    return torch.func.vmap(torch.func.grad(mean_loss, has_aux=True))
 
 
 def _factors(plan: Plan, total: int) -> Float[Tensor, " T"]:
