@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentheory.data.split import Split
-from gentheory.losses import Loss
+from gentheory.losses import Loss, cross_entropy
 from gentheory.params import Layout
+from gentheory.training.tape import stacked
 
 _ACTIVATIONS = 2**21
 """Inputs' numbers at once over the whole stack, so that memory stays flat in M and N."""
+
+_IN_CACHE, _FEWEST = 2**18, 64
+"""On a CPU as few as this is faster, with examples enough for a matrix product."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def example_losses(
     hits: list[Tensor] = []
     chunks = stacked_outputs(module, theta, inputs, targets, rows, statistics=statistics)
     for outputs, y in chunks:
-        losses.append(per_example(loss.values, outputs, y).double())
+        losses.append(_values(loss, outputs, y))
         hits.append(outputs.argmax(-1) == y)
     return torch.cat(losses, dim=1), torch.cat(hits, dim=1)
 
@@ -95,18 +100,13 @@ def stacked_outputs(
     where each model has its own. `statistics` are the models' running statistics [M, ...], by
     name; without any they have the module's. The module is in eval mode meanwhile.
     """
-    layout = Layout.of(module)
-
-    def one(theta: Tensor, own: dict[str, Tensor], x: Tensor) -> Tensor:
-        # Copied: a first layer that works in place would write into the data.
-        return torch.func.functional_call(module, layout.unflatten(theta) | own, (x.clone(),))
-
-    stacked = torch.func.vmap(one, in_dims=(0, 0, None if rows is None else 0))
-    carried = dict(statistics or {})
-    size = max(1, _ACTIVATIONS // (len(theta) * inputs[0].numel()))
+    layer, tensors = stacked(module), Layout.of(module).unflatten(theta)
+    size = _chunk_size(len(theta) * inputs[0].numel(), inputs.device)
     for x, y in _chunks(inputs, targets.expand(len(theta), -1), rows, size):
+        own = x.to(theta.dtype)
+        own = own.expand(len(theta), *own.shape) if rows is None else own
         with torch.no_grad(), _in_eval_mode(module):
-            outputs = stacked(theta, carried, x.to(theta.dtype))
+            outputs, _ = layer(tensors, dict(statistics or {}), own)
         yield outputs, y
 
 
@@ -120,6 +120,30 @@ def per_example(
     return found.unflatten(0, targets.shape)
 
 
+def mean_losses(
+    module: nn.Module,
+    loss: Loss,
+    theta: Float[Tensor, "M P"],
+    inputs: Tensor,
+    targets: Tensor,
+    rows: Int[Tensor, "M N"] | None = None,
+    *,
+    statistics: Mapping[str, Tensor] | None = None,
+) -> Float[Tensor, " M"]:
+    """Each model's mean loss in float64; the arguments are those of `stacked_outputs`."""
+    chunks = stacked_outputs(module, theta, inputs, targets, rows, statistics=statistics)
+    sums = torch.stack([_values(loss, outputs, y).sum(1) for outputs, y in chunks])
+    return sums.sum(0) / (len(inputs) if rows is None else rows.shape[1])
+
+
+def _values(loss: Loss, outputs: Float[Tensor, "M B C"], targets: Tensor) -> Float[Tensor, "M B"]:
+    """Of each example in float64."""
+    if loss is cross_entropy and not targets.is_floating_point():
+        # The same; over few classes on the last axis it takes five times as long.
+        return F.cross_entropy(outputs.mT.double(), targets, reduction="none")
+    return per_example(loss.values, outputs, targets).double()
+
+
 @contextmanager
 def _in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
     training = [part for part in module.modules() if part.training]
@@ -130,6 +154,12 @@ def _in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
     finally:
         for part in training:
             part.training = True
+
+
+def _chunk_size(numbers: int, device: torch.device) -> int:
+    """Examples at once, each of so many numbers over the stack."""
+    most = max(1, _ACTIVATIONS // numbers)
+    return min(most, max(_FEWEST, _IN_CACHE // numbers)) if device.type == "cpu" else most
 
 
 def _chunks(

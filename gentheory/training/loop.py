@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.training.evaluate import stacked_outputs
-from gentheory.training.gradient import stacked_gradient
+from gentheory.training.gradient import MeanLoss, stacked_gradient
 from gentheory.training.optim import SGD
 from gentheory.training.recorder import Recorder
 from gentheory.training.stack import Outcome, Stack, Task
@@ -75,7 +75,7 @@ def train(
     task = Task(module, loss, data, rows)
     stack = Stack.start(task, theta, plan.epochs)
     recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
-    gradient = stacked_gradient(module, lambda f, y: loss.values(f, y).mean())
+    gradient = stacked_gradient(module, MeanLoss(loss))
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
     effective = 1 / (1 - plan.momentum.double())
     factors = _factors(plan, plan.epochs * math.ceil(task.num_examples / plan.batch_size))

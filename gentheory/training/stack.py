@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.models.norm import running_statistics
-from gentheory.training.evaluate import example_losses
+from gentheory.training.evaluate import mean_losses
 
 Outcome = Literal["finished", "target", "diverged"]
 
@@ -52,10 +52,9 @@ class Task:
         """Mean losses of these models, each on its own examples; on the CPU."""
         rows = None if self.rows is None else self.rows[models]
         data = (self.data.inputs, self.data.targets)
-        losses, _ = example_losses(
+        return mean_losses(
             self.module, self.loss, theta, *data, rows, statistics=statistics
-        )
-        return losses.mean(1).cpu()
+        ).cpu()
 
 
 @dataclass
