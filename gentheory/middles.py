@@ -39,7 +39,7 @@ def sampler(risk: EmpiricalRisk, *, num_samples: int, generator: Generator) -> M
         for _ in range(num_samples):
             # Drawn where the generator lives: the same targets on CPU and on CUDA.
             targets = risk.loss.sample(outputs.to(generator.device), generator)
-            r = risk.loss.gradient(outputs, targets.to(outputs.device))
+            r = risk.loss.score(outputs, targets.to(outputs.device))
             total += r[:, :, None] * r[:, None, :]
         return total / num_samples
 

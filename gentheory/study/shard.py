@@ -21,10 +21,10 @@ from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
 from gentheory.study.job import Job
+from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
 from gentheory.study.settings import plain_types
-from gentheory.study.spec import MeasuresSection, held_out_name
 from gentheory.study.store import Store, write_json, write_table
 from gentheory.training.evaluate import Evaluation, evaluate
 from gentheory.training.loop import Trained
@@ -37,6 +37,8 @@ _MODELS = {
     "model": "varchar",
     "shard": "varchar",
     "position": "integer",
+    "part": "integer",
+    "data": "varchar",
     "architecture": "varchar",
     "family": "varchar",
     "options": "varchar",
@@ -230,6 +232,8 @@ def _model_rows(
                 "model": point.id,
                 "shard": shard.id,
                 "position": m,
+                "part": point.part,
+                "data": Recipe(**point.data).label,
                 "architecture": point.architecture,
                 "family": point.family,
                 "options": json.dumps(point.model["options"], sort_keys=True),

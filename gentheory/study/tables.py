@@ -96,7 +96,7 @@ def read_tables(store: Store) -> Tables:
 
 
 def _development(study: Study, models: pd.DataFrame) -> frozenset[str]:
-    columns = (models[name] for name in ("model", "architecture", "n_train", "label_noise"))
+    columns = (models[name] for name in ("model", "part", "architecture", "n_train", "label_noise"))
     return frozenset(
         model for model, *setting in zip(*columns, strict=True) if study.is_development(*setting)
     )

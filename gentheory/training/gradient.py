@@ -1,15 +1,13 @@
 """The gradient of a whole stack on one batch: what every step of training costs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gentheory import losses
-from gentheory.losses import Loss
+from gentheory.losses import cross_entropy
 from gentheory.params import Layout
 from gentheory.training.tape import stacked
 
@@ -18,17 +16,6 @@ Objective: TypeAlias = Callable[[Tensor, Any], Tensor]
 
 Targets are a tensor [B, ...] or a tree of such tensors, each with the stack's axis before it.
 """
-
-
-@dataclass(frozen=True)
-class MeanLoss:
-    """The objective that is a loss's mean over the batch."""
-
-    loss: Loss
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """[B, C] and [B, ...] -> []."""
-        return self.loss.values(outputs, targets).mean()
 
 
 class StackedGradient(Protocol):
@@ -67,8 +54,7 @@ def stacked_gradient(module: nn.Module, objective: Objective) -> StackedGradient
 
 def _in_outputs(objective: Objective, outputs: Float[Tensor, "M B C"], targets: Any) -> Tensor:
     """The gradient of each model's objective in its outputs."""
-    plain = isinstance(objective, MeanLoss) and objective.loss is losses.cross_entropy
-    if plain and not targets.is_floating_point():
+    if objective == cross_entropy.mean and not targets.is_floating_point():
         return _softmax_minus_target(outputs, targets).div_(outputs.shape[1])
     return torch.func.vmap(torch.func.grad(objective))(outputs, targets).to(outputs.dtype)
 

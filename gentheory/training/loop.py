@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,30 +10,19 @@ from torch import Generator, Tensor, nn
 
 from gentheory.data.split import Split
 from gentheory.losses import Loss
+from gentheory.params import Layout
+from gentheory.training import optimizers, pof, saf
 from gentheory.training.evaluate import stacked_outputs
-from gentheory.training.gradient import MeanLoss, stacked_gradient
-from gentheory.training.optim import SGD
+from gentheory.training.gradient import stacked_gradient
+from gentheory.training.looks import gradient_norms, top_eigenvalues
+from gentheory.training.plan import Plan
 from gentheory.training.recorder import Recorder
+from gentheory.training.schedule import factors
 from gentheory.training.stack import Outcome, Stack, Task
+from gentheory.training.state import State, Stepper
 from gentheory.trajectory import Trajectory
 
-Schedule = Literal["constant", "cosine"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a stack is trained; what is one number here is shared, what is [M] is each model's."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: Float[Tensor, " M"]
-    momentum: Float[Tensor, " M"]
-    weight_decay: Float[Tensor, " M"]
-    schedule: Schedule = "constant"
-    stop_at_loss: float | None = None
-    """Stop a model once its training loss, taken after each epoch, is at most this."""
-    keep_trajectory: bool = False
-    """Keep means over windows of training, for measures of the way a model went."""
+__all__ = ["Plan", "Trained", "train"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +32,12 @@ class Trained:
     theta: Float[Tensor, "M P"]
     outcomes: tuple[Outcome, ...]
     steps: Int[Tensor, " M"]
-    training_time: Float[Tensor, " M"]  # Σ learning rate / (1 − momentum) over the steps
-    curve: Float[Tensor, "T M"]  # training loss before the first and after each epoch; nan at end
+    training_time: Float[Tensor, " M"]
+    """Σ learning rate / (1 − momentum) over the steps: of SGD, and of what steps by its rule, the
+    time of the flow that it follows. Adam's have no momentum in this sense, so theirs is the sum
+    of the learning rates; an adaptive step's length in time is not in it."""
+    curve: Float[Tensor, "T M"]
+    """Training loss before the first and after each epoch; nan after a model's end."""
     trajectory: Trajectory | None = None
     """Of the stack, if it was kept; that of a diverged model may hold nan."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -68,54 +60,145 @@ def train(
     Each sees all the data or, as in cross-validation, only the examples at its `rows`, as many
     as the others: then its curve, its target and its residuals are over these alone. A stack
     gives each model the weights that training it alone gives, up to rounding: nothing is shared
-    between models, and one that diverges or reaches its target leaves the computation.
+    between models, and one that diverges or meets a stopping rule leaves the computation.
     `progress` is called after each epoch with the share of epochs done.
     """
     rows = None if rows is None else rows.to(data.inputs.device)
-    task = Task(module, loss, data, rows)
-    stack = Stack.start(task, theta, plan.epochs)
-    recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
-    gradient = stacked_gradient(module, MeanLoss(loss))
-    optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
-    effective = 1 / (1 - plan.momentum.double())
-    factors = _factors(plan, plan.epochs * math.ceil(task.num_examples / plan.batch_size))
-    for epoch, in_epoch in enumerate(factors.chunk(plan.epochs), 1):
+    task, total = Task(module, loss, data, rows), plan.epochs + plan.pof_epochs
+    own = optimizers.values(plan.optimizer, plan.own, theta)
+    stepper = _stepper(task, plan, own, theta)
+    stack = _start(task, plan, stepper, theta)
+    training = _Training(task, plan, orders, stack, stepper)
+    if plan.keep_trajectory:
+        training.recorder = _recorder(task, plan, theta)
+    if plan.optimizer == "saf":
+        size = (plan.saf_delay, len(theta), task.num_examples, _num_outputs(task, theta))
+        settings = (own["saf_weight"], own["saf_temperature"])
+        training.memory = saf.Memory.of(size, plan.saf_start, *settings)
+    for epoch, in_epoch in enumerate(_factors(task, plan).chunk(plan.epochs), 1):
         models = stack.running()
         if not len(models):
             break
-        here = models.to(theta.device)
-        order = _shuffled(task, orders, models).to(theta.device)
-        rates = in_epoch[:, None] * plan.learning_rate[models].double()
-        state = (stack.theta[here], stack.buffer[here])
-        carried = {name: each[here] for name, each in stack.statistics.items()}
-        own = optimizer.take(here)
-        for examples, rate in zip(order.split(plan.batch_size, dim=1), rates, strict=True):
-            index = task.index(here, examples)
-            inputs, targets = data.inputs[index].to(theta.dtype), data.targets[index]
-            found, (outputs, carried) = gradient(state[0], carried, inputs, targets)
-            if recorder is not None:
-                duration = rate * effective[models]
-                recorder.see(epoch, here, examples, outputs, targets, duration)
-            state = own.step(*state, found, rate.to(theta)[:, None])
-        if recorder is not None:
-            recorder.end_epoch(epoch, here, state[0])
-        stack.steps[models] += len(in_epoch)
-        duration = rates.sum(0) * effective[models]
-        losses = task.losses(here, state[0], carried)
-        stack.advance(epoch, models, state, carried, losses, duration, plan.stop_at_loss)
+        training.epoch(epoch, models, in_epoch)
+        # What is to be seen or kept of an epoch's end finds all of it in `stack`.
         if progress is not None:
-            progress(epoch / plan.epochs)
+            progress(epoch / total)
+    if plan.pof_epochs:
+        pof.train(task, plan, stack, orders, progress=progress)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
-    kept = None if recorder is None else recorder.trajectory(theta.dtype)
-    ended = (stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
-    return Trained(*ended, kept, stack.statistics)
+    kept = None if training.recorder is None else training.recorder.trajectory(theta.dtype)
+    ended = (stack.state.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
+    return Trained(*ended, kept, stack.state.statistics)
+
+
+@dataclass
+class _Training:
+    """What the epochs of a stack's training have in common."""
+
+    task: Task
+    plan: Plan
+    orders: Sequence[Generator]
+    stack: Stack
+    stepper: Stepper
+    recorder: Recorder | None = None
+    memory: saf.Memory | None = None
+    curvatures: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+    """Of each model after each epoch, where a rule looks at them."""
+
+    def epoch(self, epoch: int, models: Int[Tensor, " M"], factors: Float[Tensor, " T"]) -> None:
+        """One epoch of these models, from the first step to what has become of them."""
+        plan, stack = self.plan, self.stack
+        here = models.to(stack.state.theta.device)
+        rates = factors[:, None] * plan.learning_rate[models].double()
+        effective = 1 / (1 - plan.momentum[models].double())
+        state = self._steps(epoch, here, rates, rates * effective)
+        if self.recorder is not None:
+            self.recorder.end_epoch(epoch, here, state.theta)
+        losses = self.task.losses(here, state.theta, state.statistics)
+        stack.advance(epoch, models, state, losses, len(factors), rates.sum(0) * effective)
+        self._stop(models, losses)
+
+    def _steps(
+        self,
+        epoch: int,
+        here: Int[Tensor, " M"],
+        rates: Float[Tensor, "T M"],
+        durations: Float[Tensor, "T M"],
+    ) -> State:
+        """The state after an epoch's steps."""
+        state, stepper = self.stack.state.take(here), self.stepper.take(here)
+        order = _shuffled(self.task, self.orders, here).to(here.device)
+        batches = order.split(self.plan.batch_size, dim=1)
+        for examples, rate, duration in zip(batches, rates, durations, strict=True):
+            # What is done to a batch before a step is done here.
+            inputs, targets = self.task.batch(here, examples, state.theta.dtype)
+            wanted = targets
+            if self.memory is not None:
+                wanted = self.memory.attached(epoch, here, examples, targets)
+            state, outputs = stepper.step(state, inputs, wanted, rate.to(state.theta)[:, None])
+            if self.memory is not None:
+                self.memory.keep(epoch, here, examples, outputs)
+            if self.recorder is not None:
+                self.recorder.see(epoch, here, examples, outputs, targets, duration)
+        return state
+
+    def _stop(self, models: Int[Tensor, " M"], losses: Float[Tensor, " M"]) -> None:
+        """Whose training ends here, by the first rule that is met."""
+        plan, stack = self.plan, self.stack
+        if plan.stop_at_loss is not None:
+            reached = models[losses <= plan.stop_at_loss].tolist()
+            stack.stop([m for m in reached if stack.outcomes[m] is None], "target")
+        if plan.stop_at_gradient_norm is not None and len(going := stack.running()):
+            norms = gradient_norms(self.task, *self._looked_at(going))
+            stack.stop(going[norms <= plan.stop_at_gradient_norm].tolist(), "gradient")
+        if plan.stop_at_curvature is not None and len(going := stack.running()):
+            found = top_eigenvalues(self.task, *self._looked_at(going)).tolist()
+            for m, value in zip(going.tolist(), found, strict=True):
+                self.curvatures.setdefault(m, []).append(value)
+            rule = plan.stop_at_curvature
+            risen = [m for m in going.tolist() if rule.stops(self.curvatures[m])]
+            stack.go_back(risen, rule.epochs_back)
+            stack.stop(risen, "curvature")
+
+    def _looked_at(self, models: Int[Tensor, " M"]) -> tuple[Tensor, State, Tensor]:
+        here = models.to(self.stack.state.theta.device)
+        decay = self.plan.objective_decay[models].to(self.stack.state.theta)[:, None]
+        return here, self.stack.state.take(here), decay
+
+
+def _stepper(
+    task: Task, plan: Plan, own: Mapping[str, Tensor], theta: Float[Tensor, "M P"]
+) -> Stepper:
+    is_saf = plan.optimizer == "saf"
+    gradient = stacked_gradient(task.module, saf.objective(task.loss) if is_saf else task.loss.mean)
+    rule = optimizers.rule(
+        plan.optimizer,
+        own,
+        momentum=plan.momentum.to(theta)[:, None],
+        weight_decay=plan.weight_decay.to(theta)[:, None],
+        nesterov=plan.nesterov,
+    )
+    search = optimizers.search(plan.optimizer, own, Layout.of(task.module))
+    return Stepper(gradient, rule, search)
+
+
+def _start(task: Task, plan: Plan, stepper: Stepper, theta: Float[Tensor, "M P"]) -> Stack:
+    state = State(theta, stepper.rule.start(theta), task.statistics(theta))
+    rule = plan.stop_at_curvature
+    back = 0 if rule is None else rule.epochs_back
+    return Stack.start(task, state, plan.epochs + plan.pof_epochs, epochs_back=back)
 
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
+    size = (task.num_examples, _num_outputs(task, theta))
+    return Recorder.start(task.loss, theta, plan.epochs, size)
+
+
+def _num_outputs(task: Task, theta: Float[Tensor, "M P"]) -> int:
     example = (task.data.inputs[:1], task.data.targets[:1])
     statistics = task.statistics(theta[:1])
     outputs, _ = next(stacked_outputs(task.module, theta[:1], *example, statistics=statistics))
-    return Recorder.start(task.loss, theta, plan.epochs, (task.num_examples, outputs.shape[-1]))
+    return outputs.shape[-1]
 
 
 def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Tensor, "M N"]:
@@ -124,8 +207,13 @@ def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Te
     return torch.stack(drawn)
 
 
-def _factors(plan: Plan, total: int) -> Float[Tensor, " T"]:
+def _factors(task: Task, plan: Plan) -> Float[Tensor, " T"]:
     """What the schedule makes of the learning rate at each of all steps."""
-    if plan.schedule == "cosine":
-        return 0.5 * (1 + torch.cos(math.pi * torch.arange(total, dtype=torch.float64) / total))
-    return torch.ones(total, dtype=torch.float64)
+    steps = math.ceil(task.num_examples / plan.batch_size)
+    return factors(
+        plan.schedule,
+        plan.epochs * steps,
+        warm_up=plan.warm_up * steps,
+        step_factor=plan.step_factor,
+        step_shares=plan.step_shares,
+    )

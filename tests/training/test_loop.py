@@ -15,7 +15,6 @@ from gentheory.data.split import Split
 from gentheory.params import flatten, load_flat
 from gentheory.seeds import generator
 from gentheory.training.loop import Plan, train
-from gentheory.training.optim import SGD
 from gentheory.training.stack import DIVERGED_ABOVE
 
 
@@ -43,16 +42,6 @@ def test_parity_with_torch_optim(schedule: str):
         assert trained.training_time[m].item() == pytest.approx(time, rel=1e-12)
     assert trained.outcomes == ("finished",) * 3
     assert trained.steps.tolist() == [12, 12, 12]
-
-
-def test_sgd_by_hand():
-    sgd = SGD(torch.tensor([[0.5]]), torch.tensor([[0.1]]))
-    theta, buffer = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 0.0]])
-    gradient, rate = torch.tensor([[1.0, -1.0]]), torch.tensor([[0.25]])
-    moved, kept = sgd.step(theta, buffer, gradient, rate)
-    assert kept.tolist() == [[pytest.approx(3.1), pytest.approx(-0.8)]]
-    assert moved.tolist() == [[pytest.approx(0.225), pytest.approx(2.2)]]
-    assert (theta.tolist(), buffer.tolist()) == ([[1.0, 2.0]], [[4.0, 0.0]])
 
 
 def test_training_time_by_hand():
