@@ -78,9 +78,7 @@ class ReLU:
         return outputs, pullback
 
 
-def identity(
-    tensors: Tensors, statistics: dict[str, Tensor], x: Tensor
-) -> tuple[Tensor, Pullback]:
+def identity(tensors: Tensors, statistics: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Pullback]:
     """x."""
     return x, lambda gradient, into, wanted: gradient
 
@@ -201,7 +199,9 @@ class Mapped:
         leaves = {
             name: tensors[full].detach().requires_grad_(kept) for name, full in self.names.items()
         }
-        own = {n.removeprefix(self.path): s for n, s in statistics.items() if n.startswith(self.path)}
+        own = {
+            n.removeprefix(self.path): s for n, s in statistics.items() if n.startswith(self.path)
+        }
         outputs, new = self.call(leaves, own, inputs)
         statistics |= {f"{self.path}{name}": found.detach() for name, found in new.items()}
 
