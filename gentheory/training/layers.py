@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 """Parameters or their gradients, [M, ...] by name; views of a stack [M, P]."""
@@ -203,7 +202,7 @@ class Mapped:
             n.removeprefix(self.path): s for n, s in statistics.items() if n.startswith(self.path)
         }
         outputs, new = self.call(leaves, own, inputs)
-        statistics |= {f"{self.path}{name}": found.detach() for name, found in new.items()}
+        statistics |= {f"{path}{name}": found.detach() for name, found in new.items()}
 
         def pullback(gradient: Tensor, into: Tensors, wanted: bool) -> Tensor | None:
             asked = [*leaves.values(), *([inputs] if wanted else [])]
