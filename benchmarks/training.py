@@ -170,7 +170,7 @@ def _comparison(work: Work, examples: int, *, target: float, dense: bool) -> Com
     if dense:
         contestants[PRODUCTS] = partial(prepare, work=work, contestant=products)
     return Comparison(
-        work=f"{work.models} models in each process, {work.epochs} epochs in batches of {work.batch}",
+        work=f"training, {work.models} models a process, {work.epochs} x {examples} examples",
         net=work.net,
         contestants=contestants,
         target=target,

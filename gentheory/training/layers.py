@@ -198,9 +198,8 @@ class Mapped:
         leaves = {
             name: tensors[full].detach().requires_grad_(kept) for name, full in self.names.items()
         }
-        own = {
-            n.removeprefix(self.path): s for n, s in statistics.items() if n.startswith(self.path)
-        }
+        path = self.path
+        own = {n.removeprefix(path): s for n, s in statistics.items() if n.startswith(path)}
         outputs, new = self.call(leaves, own, inputs)
         statistics |= {f"{path}{name}": found.detach() for name, found in new.items()}
 

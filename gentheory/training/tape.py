@@ -60,10 +60,11 @@ def _known(module: nn.Module, path: str) -> Layer | None:
         return Convolution.of(module, path)
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
         return _FLATTEN
-    simple = {nn.ReLU: ReLU(), nn.Identity: identity}
     if type(module) in _BY_EXAMPLE and not getattr(module, "inplace", False):
         return ByExample(module)
-    return simple.get(type(module))
+    if type(module) is nn.ReLU:
+        return ReLU()
+    return identity if type(module) is nn.Identity else None
 
 
 def _container(module: nn.Module, path: str) -> Layer | None:
@@ -95,7 +96,8 @@ def _container(module: nn.Module, path: str) -> Layer | None:
 
 def _changed(module: nn.Module) -> bool:
     """Whether something else than its class says what a call of the module does."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(vars(module)[name] for name in hooks)
 
 
 def _trains(module: nn.Module) -> bool:
