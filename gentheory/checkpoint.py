@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gentheory import models
+from gentheory import losses, models
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.models.norm import running_statistics, with_statistics
@@ -82,8 +82,9 @@ def save(
 ) -> None:
     """Write a stack of M models of one architecture to one safetensors file.
 
-    Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`,
-    `weight_decay`, `steps` and `training_time`; more is kept as it is. `trajectory`
+    Each record holds `model` (name, shape, num_classes, options), `data` (a `Recipe`), `loss`
+    and perhaps `loss_options`, `weight_decay` (that of the objective, 0 where the optimizer
+    decouples it), `steps` and `training_time`; more is kept as it is. `trajectory`
     is the stack's, if training kept it; `statistics` its running statistics, [M, ...] by name.
     """
     header = {
@@ -120,7 +121,7 @@ def load(
     theta = tensors["theta"]
     risk = EmpiricalRisk(
         with_statistics(module, _statistics(path, tensors, module)),
-        record["loss"],
+        losses.resolve(record["loss"], record.get("loss_options")),
         Recipe(**record["data"]).train() if data is None else data,
         weight_decay=record["weight_decay"],
         theta=theta,

@@ -143,9 +143,7 @@ def test_a_callable_has_no_likelihood():
 def test_resolve_takes_names_callables_and_losses():
     assert losses.resolve(losses.mse) is losses.resolve("mse")
     assert losses.resolve(torch.nn.GaussianNLLLoss()).name == "GaussianNLLLoss"
-    with pytest.raises(
-        InputError, match="loss: found 'hinge', expected 'cross_entropy', 'mse', 'sq"
-    ):
+    with pytest.raises(InputError, match="found 'hinge', expected 'cross_entropy', 'mse', 'sq"):
         losses.resolve("hinge")
 
 

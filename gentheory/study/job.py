@@ -1,6 +1,6 @@
 """A stack of models before training: built from points, and trained as often as needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,11 @@ from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.params import flatten
 from gentheory.seeds import seed_of
+from gentheory.study.conditions import loss_options
 from gentheory.study.plan import Point
 from gentheory.training.loop import Plan, Trained, train
+from gentheory.training.published import PUBLISHED
+from gentheory.training.stopping import CurvatureRule
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Job:
         initial = torch.stack([flatten(module) for module in modules])
         return cls(
             modules[0],
-            losses.resolve(first.settings["loss"]),
+            losses.resolve(first.settings["loss"], loss_options(first.settings)),
             initial.to(getattr(torch, first.settings["dtype"])),
             recipe.train(),
             _plan(points),
@@ -47,15 +50,13 @@ class Job:
 
     def repeated(self, times: int) -> "Job":
         """The whole stack so many times over, without keeping residuals."""
-        plan = replace(
-            self.plan,
-            learning_rate=self.plan.learning_rate.repeat(times),
-            momentum=self.plan.momentum.repeat(times),
-            weight_decay=self.plan.weight_decay.repeat(times),
-            keep_trajectory=False,
-        )
         initial = self.initial.repeat(times, 1)
-        return replace(self, initial=initial, plan=plan, order_seeds=self.order_seeds * times)
+        return replace(
+            self,
+            initial=initial,
+            plan=self.plan.repeated(times),
+            order_seeds=self.order_seeds * times,
+        )
 
     def train(
         self,
@@ -102,4 +103,24 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         shared["schedule"],
         shared["stop_at_loss"],
         shared["keep_trajectory"],
+        shared["optimizer"],
+        shared["nesterov"],
+        {name: column(name) for name in PUBLISHED[shared["optimizer"]]},
+        **_given(shared, "saf_start", "saf_delay", "step_factor", "step_shares", "pof_reach"),
+        warm_up=shared["warm_up"],
+        stop_at_gradient_norm=shared["stop_at_gradient_norm"],
+        stop_at_curvature=_curvature_rule(shared),
+        pof_epochs=shared["pof_epochs"],
+        pof_learning_rate=column("pof_learning_rate") if shared["pof_learning_rate"] else None,
     )
+
+
+def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names if settings[name] is not None}
+
+
+def _curvature_rule(settings: Mapping[str, Any]) -> CurvatureRule | None:
+    if settings["stop_at_curvature"] is None:
+        return None
+    names = ("stop_at_curvature", "curvature_window", "curvature_lag", "curvature_start")
+    return CurvatureRule(*(settings[name] for name in names))

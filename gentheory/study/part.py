@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from gentheory.study.conditions import mistakes
 from gentheory.study.grid import Draws, Exclusion, Grid
 from gentheory.study.settings import Architecture, Count, DataSection, Section, Settings, Variant
 
@@ -117,6 +118,14 @@ class Part(Section):
         twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
         if twice:
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _read(self) -> "Part":
+        drawn = self.draws.axes() if self.draws else ()
+        found = list(mistakes(self.training.model_dump(), self.grid.axes(), drawn))
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     @model_validator(mode="after")

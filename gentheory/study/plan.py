@@ -15,6 +15,7 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
+from gentheory.study.conditions import resolved
 from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
@@ -91,15 +92,18 @@ def _of_part(study: Study, number: int) -> Iterator[Shard]:
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
-    """Every model of one part; models that can share a stack stand together."""
+    """Every model of one part; models that can share a stack stand together.
+
+    Combinations that differ only in what their methods do not read are one model.
+    """
     part = study.parts[number]
     train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
     shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
-    found: list[Point] = []
+    found: dict[tuple[Any, ...], Point] = {}
     for variant, axes in part.combinations():
         for draw, drawn in _drawn(part, study.seed):
-            settings: dict[str, Any] = part.training.model_dump() | axes | drawn
+            settings = resolved(part.training.model_dump() | axes | drawn)
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             recipe = Recipe(
@@ -109,11 +113,15 @@ def points(study: Study, number: int = 0) -> list[Point]:
                 settings["label_noise"],
                 study.seed,
             )
-            settings["learning_rate"] *= variant.family.learning_rate_factor
+            for name in ("learning_rate", "pof_learning_rate"):
+                if settings[name] is not None:
+                    settings[name] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, len(train), part)
-    return sorted(found, key=_stack_order(part))
+            point = Point(number, *names, model, recipe.to_dict(), settings, draw)
+            found[(variant.label, draw, *(settings[name] for name in axes))] = point
+    unique = list(found.values())
+    _check_sizes(unique, len(train), part)
+    return sorted(unique, key=_stack_order(part))
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:

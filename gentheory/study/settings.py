@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from gentheory.training.published import PUBLISHED, Name
+
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Rate: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
 Decay: TypeAlias = Annotated[float, Field(ge=0, strict=True)]
@@ -78,15 +80,64 @@ class Settings(Section):
     n_train: Count | None = None
     label_noise: Share = 0.0
     seed: Seed = 0
-    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
-    schedule: Literal["constant", "cosine"] = "constant"
+    loss: Literal["cross_entropy", "mse", "squentropy", "supervised_contrastive"] = "cross_entropy"
+    schedule: Literal["constant", "cosine", "step", "linear"] = "constant"
     stop_at_loss: Rate | None = None
     dtype: Literal["float32", "float64"] = "float32"
     keep_trajectory: Annotated[bool, Field(strict=True)] = False
     """Keep means over windows of training, for `tic.left_out` and `tic.leave_one_out`."""
 
+    # What follows is read by some optimizers, losses, schedules or stopping rules alone: None
+    # stands for the published value where it is read, and for nothing where it is not.
+    optimizer: Name = "sgd"
+    nesterov: Annotated[bool, Field(strict=True)] = False
+    beta1: Momentum | None = None
+    beta2: Momentum | None = None
+    epsilon: Rate | None = None
+    rho: Decay | None = None
+    """Radius of the search of SAM, ASAM and FAD."""
+    eta: Decay | None = None
+    """What ASAM adds to the size of each weight."""
+    fad_alpha: Share | None = None
+    """Share of the flatness of zeroth order among FAD's two."""
+    fad_beta: Decay | None = None
+    """Weight of both."""
+    saf_weight: Decay | None = None
+    saf_temperature: Rate | None = None
+    saf_delay: Count | None = None
+    """How many epochs old the outputs are that SAF compares with."""
+    saf_start: Count | None = None
+    """Epochs before SAF's trajectory loss sets in."""
+    label_smoothing: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = None
+    max_sup: Rate | None = None
+    """Weight of MaxSup's term beside cross-entropy."""
+    rescale: Decay | None = None
+    """Weight of the squares in squentropy."""
+    temperature: Rate | None = None
+    """Of the supervised contrastive loss."""
+    warm_up: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Epochs in which the learning rate rises to its full size."""
+    step_factor: Rate | None = None
+    step_shares: list[Annotated[float, Field(gt=0, lt=1, strict=True)]] | None = None
+    """Schedule "step": shares of the steps after which the learning rate falls by the factor."""
+    stop_at_gradient_norm: Rate | None = None
+    """Stop at a training gradient, with weight decay, of at most this length."""
+    stop_at_curvature: Annotated[float, Field(gt=1, strict=True)] | None = None
+    """Stop where the largest Hessian eigenvalue grows by this ratio, such as 1.3, and go back."""
+    curvature_window: Count | None = None
+    curvature_lag: Count | None = None
+    curvature_start: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """The earliest epoch to go back to."""
+    pof_epochs: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Epochs of feature training under perturbed classifiers, after the others."""
+    pof_learning_rate: Rate | None = None
+    pof_reach: Rate | None = None
 
-OWN = ("learning_rate", "momentum", "weight_decay", "seed")
+
+OWN = (
+    *("learning_rate", "momentum", "weight_decay", "seed", "pof_learning_rate"),
+    *dict.fromkeys(name for own in PUBLISHED.values() for name in own),
+)
 """Settings that each model of a stack may have for itself; it shares all the others."""
 SHARED = tuple(name for name in Settings.model_fields if name not in OWN)
 

@@ -20,6 +20,7 @@ from gentheory.models.norm import with_statistics
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
+from gentheory.study.conditions import loss_options, objective_decay
 from gentheory.study.job import Job
 from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Point, Shard
@@ -139,7 +140,8 @@ def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
         "model": dict(point.model),
         "data": dict(point.data),
         "loss": point.settings["loss"],
-        "weight_decay": point.settings["weight_decay"],
+        "loss_options": loss_options(point.settings),
+        "weight_decay": objective_decay(point.settings),
         "settings": dict(point.settings),
         "outcome": trained.outcomes[m],
         "steps": int(trained.steps[m]),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.training.optimizers import Name
+from gentheory.training.published import Name
 from gentheory.training.schedule import Schedule
 from gentheory.training.stopping import CurvatureRule
 

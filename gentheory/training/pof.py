@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from gentheory.errors import InputError
+from gentheory.models.scaling import Symmetrized
 from gentheory.params import Layout
 from gentheory.training.gradient import StackedGradient, stacked_gradient
 from gentheory.training.optimizers.rules import SGD, take
@@ -169,13 +170,16 @@ def classifier(module: nn.Module) -> Bool[Tensor, " P"]:
     """
     layout = Layout.of(module)
     linear = [path for path, part in module.named_modules() if isinstance(part, nn.Linear)]
+    found = f"{len(linear)} trainable linear layers"
+    if any(isinstance(part, Symmetrized) for part in module.modules()):
+        linear, found = [], "a difference of two networks with a classifier each"
     marks = torch.zeros(layout.size, dtype=torch.bool)
     if linear and linear[-1] in layout.layers:
         marks[layout.layers[linear[-1]]] = True
     if not marks.any() or marks.all():
         raise InputError(
             f"pof_epochs, {type(module).__name__}",
-            f"{len(linear)} trainable linear layers",
+            found,
             "features and a linear layer after them",
             "leave pof_epochs at 0 for it",
         )

@@ -5,7 +5,6 @@ taken. SAM, ASAM, FAD and SAF step by the rule of SGD; SAF searches nowhere but 
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,25 +12,14 @@ from torch import Tensor
 from gentheory.params import Layout
 from gentheory.training.optimizers.rules import SGD, Adam, RMSprop, Rule
 from gentheory.training.optimizers.searches import ASAM, FAD, SAM, Search
-
-Name: TypeAlias = Literal["sgd", "rmsprop", "adam", "adamw", "sam", "asam", "saf", "fad"]
-
-PUBLISHED: Mapping[Name, Mapping[str, float]] = {
-    "sgd": {},
-    "rmsprop": {"beta2": 0.99, "epsilon": 1e-8},
-    "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-    "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-    "sam": {"rho": 0.05},
-    "asam": {"rho": 0.5, "eta": 0.01},
-    "saf": {"saf_weight": 0.3, "saf_temperature": 5.0},
-    "fad": {"rho": 0.05, "fad_alpha": 0.5, "fad_beta": 1.0},
-}
-"""What each optimizer needs beside learning rate, momentum and weight decay, and what it is unless
-given: the papers' values, those of `torch.optim` for the first four, and of FAD a middle."""
+from gentheory.training.published import PUBLISHED, Name
 
 
 def values(name: Name, own: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
-    """The optimizer's own hyper-parameters [M, 1] for a stack `like` [M, P]."""
+    """The optimizer's own hyper-parameters [M, 1] for a stack `like` [M, P].
+
+    The published value where `own` has none.
+    """
     count = len(like)
     return {
         key: own.get(key, torch.full((count,), default, dtype=torch.float64)).to(like)[:, None]
