@@ -77,6 +77,13 @@ class Part(Section):
     data: DataSection
     stack: Count = 16
     """Models trained together: a shard, the unit of work that is kept or lost as a whole."""
+    stacks: dict[str, Count] = {}
+    """Another number for an architecture, by its label."""
+    try_stacks: Annotated[bool, Field(strict=True)] = False
+    """Whether memory and a short trial choose the numbers of architectures that `stacks` misses.
+
+    Once, when the study's folder is made: the numbers stand there, so that every machine and every
+    later run has the same shards."""
     architectures: Annotated[list[Architecture], Field(min_length=1)]
     training: Settings = Settings()
     grid: Grid = Grid()
@@ -84,6 +91,10 @@ class Part(Section):
     draws: Draws | None = None
     measures: MeasuresSection
     rivals: RivalsSection = RivalsSection()
+
+    def stack_of(self, architecture: str) -> int:
+        """Models of the architecture of this label that are trained together."""
+        return self.stacks.get(architecture, self.stack)
 
     def variants(self) -> list[Variant]:
         """Every architecture with every combination of what varies in it."""
@@ -118,6 +129,9 @@ class Part(Section):
         twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
         if twice:
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
+        own = [architecture.label for architecture in self.architectures]
+        if unknown := sorted(set(self.stacks) - set(own)):
+            raise ValueError(f"stacks: {unknown} are not among the architectures {own}; name those")
         return self
 
     @model_validator(mode="after")

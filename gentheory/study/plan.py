@@ -87,8 +87,9 @@ def _of_part(study: Study, number: int) -> Iterator[Shard]:
     sections = (part.measures.model_dump(), part.rivals.model_dump())
     for _, group in itertools.groupby(points(study, number), key=_stack_key):
         stack = list(group)
-        for start in range(0, len(stack), part.stack):
-            yield Shard(tuple(stack[start : start + part.stack]), *sections, study.threads)
+        size = part.stack_of(stack[0].family)
+        for start in range(0, len(stack), size):
+            yield Shard(tuple(stack[start : start + size]), *sections, study.threads)
 
 
 def points(study: Study, number: int = 0) -> list[Point]:

@@ -28,7 +28,7 @@ import duckdb
 import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study import plan
+from gentheory.study import plan, stacks
 from gentheory.study.spec import Study, parse
 
 FORMAT = 1
@@ -80,6 +80,7 @@ class Store:
         foreign = _foreign(path)
         if description.exists():
             found = cls.open(path)
+            study = stacks.settled(study, found.study)
             if found.study == study:
                 return found
             if found.study.model_copy(update={"report": study.report}) != study:
@@ -95,6 +96,7 @@ class Store:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
+        study = stacks.chosen(study)
         sizes = {shard.id: len(shard.points) for shard in plan.shards(study)}
         return cls._describe(path, study, sizes)
 
