@@ -1,5 +1,6 @@
 """A stack's training once more: torch's own optimizer, one model, one batch at a time."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from cases import CASES
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gentheory import losses
@@ -56,6 +57,13 @@ def run(
     return train(NET, loss, theta, data or split(), chosen, orders)
 
 
+def alone(theta: Tensor) -> nn.Module:
+    """A net of its own with these parameters: the shared one stays as it is."""
+    net = copy.deepcopy(NET)
+    load_flat(net, theta)
+    return net
+
+
 @dataclass(frozen=True)
 class Look:
     """What a step finds on its batch before it is made."""
@@ -87,8 +95,7 @@ def by_torch(
     values: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Way:
     """torch.optim.SGD on the same batches; `values` is the mean loss."""
-    net, data, order = CASES["mlp"].module, split(), generator("order", m)
-    load_flat(net, theta)
+    net, data, order = alone(theta), split(), generator("order", m)
     x, y = data.inputs.double(), data.targets
     optimizer = torch.optim.SGD(
         net.parameters(),

@@ -72,6 +72,7 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     unread, defaults = _of_methods(*(settings[name] for name in _CHOOSERS))
     found = {**settings, **unread}
+    found["nesterov"] = bool(found["nesterov"] and found["momentum"])
     return found | {name: value for name, value in defaults.items() if found[name] is None}
 
 
@@ -106,11 +107,16 @@ def mistakes(
     `axes` are those of `[grid]`; the settings `drawn` have values of their own.
     """
     yield from _unread(training, axes, drawn)
+    momenta = axes.get("momentum", [training["momentum"]])
+    if any(axes.get("nesterov", [training["nesterov"]])) and not (
+        "momentum" in drawn or any(momenta)
+    ):
+        yield "nesterov: true does nothing at momentum 0; raise the momentum or drop it"
     involved = {name: values for name, values in axes.items() if name in _INVOLVED}
     found: dict[str, None] = {}
     for values in product(*involved.values()):
         settings = resolved({**training, **dict(zip(involved, values, strict=True))})
-        found |= dict.fromkeys(_contradictions(settings, momentum_drawn="momentum" in drawn))
+        found |= dict.fromkeys(_contradictions(settings))
     yield from found
 
 
@@ -133,17 +139,15 @@ def _unread(
 
 
 _INVOLVED = (
-    *("epochs", "batch_size", "momentum", "optimizer", "loss", "keep_trajectory", "nesterov"),
+    *("epochs", "batch_size", "optimizer", "loss", "keep_trajectory"),
     *("label_smoothing", "max_sup", "saf_delay", "saf_start", "warm_up"),
     *("stop_at_curvature", "curvature_window", "curvature_lag", "curvature_start", "pof_epochs"),
 )
 
 
-def _contradictions(settings: Mapping[str, Any], *, momentum_drawn: bool) -> Iterator[str]:
+def _contradictions(settings: Mapping[str, Any]) -> Iterator[str]:
     """What cannot stand together in one model."""
     epochs, loss = settings["epochs"], settings["loss"]
-    if settings["nesterov"] and not (settings["momentum"] or momentum_drawn):
-        yield "nesterov: true does nothing at momentum 0; raise the momentum or drop it"
     if len(loss_options(settings)) > 1:
         yield "label_smoothing and max_sup stand together; MaxSup replaces smoothing: drop one"
     if settings["warm_up"] >= epochs:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 
 from gentheory.study.conditions import mistakes
 from gentheory.study.grid import Draws, Exclusion, Grid
-from gentheory.study.settings import Architecture, Count, DataSection, Section, Settings, Variant
+from gentheory.study.settings import Architecture, Count, DataSection, Section, Training, Variant
 
 
 def _known(name: str) -> str:
@@ -33,6 +33,8 @@ class MeasuresSection(Section):
     """Examples for the measures of `on_held_out`, neither training nor test data."""
     on_held_out: list[Name] = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
+    along: list[Name] = []
+    """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -47,6 +49,10 @@ class MeasuresSection(Section):
         if (self.held_out is None) != (not self.on_held_out):
             raise ValueError("held_out and on_held_out stand together or not at all")
         check_options(self.options, [*self.names, *self.on_held_out])
+        if len(set(self.along)) < len(self.along):
+            raise ValueError("along: a measure stands twice; give each once")
+        if unknown := [name for name in self.along if name not in self.names]:
+            raise ValueError(f"along: {unknown} are not among names; add them there")
         return self
 
 
@@ -85,7 +91,7 @@ class Part(Section):
     Once, when the study's folder is made: the numbers stand there, so that every machine and every
     later run has the same shards."""
     architectures: Annotated[list[Architecture], Field(min_length=1)]
-    training: Settings = Settings()
+    training: Training = Training()
     grid: Grid = Grid()
     exclude: list[Exclusion] = []
     draws: Draws | None = None
@@ -137,9 +143,17 @@ class Part(Section):
     @model_validator(mode="after")
     def _read(self) -> "Part":
         drawn = self.draws.axes() if self.draws else ()
-        found = list(mistakes(self.training.model_dump(), self.grid.axes(), drawn))
-        if found:
+        if found := list(mistakes(self.training.settings(), self.grid.axes(), drawn)):
             raise ValueError("; ".join(found))
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Part":
+        epochs = min(self.grid.axes().get("epochs", [self.training.epochs]))
+        if (last := max(self.training.checkpoints, default=0)) > epochs:
+            raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
+        if self.measures.along and not self.training.checkpoints:
+            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from gentheory.study.conditions import resolved
 from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.snapshots import check_memory
 
 Stretch = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
@@ -49,6 +50,7 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
+    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
     @property
@@ -63,8 +65,9 @@ class Shard:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
-        points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["rivals"], record["threads"])
+        fields: dict[str, Any] = {**record}
+        fields["points"] = tuple(Point(**point) for point in record["points"])
+        return cls(**fields)
 
 
 def digest(value: Any) -> str:
@@ -77,19 +80,29 @@ def shards(study: Study) -> list[Shard]:
     """All shards in the order of the study: the same study gives the same shards anywhere.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, or more training examples are asked for than there are.
+    them, more training examples are asked for than there are, or the checkpoints of a stack would
+    take too much memory.
     """
     return [shard for number in range(len(study.parts)) for shard in _of_part(study, number)]
 
 
 def _of_part(study: Study, number: int) -> Iterator[Shard]:
     part = study.parts[number]
-    sections = (part.measures.model_dump(), part.rivals.model_dump())
+    epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
+    along = {"epochs": epochs, "keep": keep}
+    sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
     for _, group in itertools.groupby(points(study, number), key=_stack_key):
         stack = list(group)
         size = part.stack_of(stack[0].family)
         for start in range(0, len(stack), size):
-            yield Shard(tuple(stack[start : start + size]), *sections, study.threads)
+            chosen = tuple(stack[start : start + size])
+            check_memory(len(epochs), sum(map(_size, chosen)))
+            yield Shard(chosen, *sections, study.threads)
+
+
+def _size(point: Point) -> int:
+    """Bytes of the model's parameters."""
+    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
@@ -104,7 +117,7 @@ def points(study: Study, number: int = 0) -> list[Point]:
     found: dict[tuple[Any, ...], Point] = {}
     for variant, axes in part.combinations():
         for draw, drawn in _drawn(part, study.seed):
-            settings = resolved(part.training.model_dump() | axes | drawn)
+            settings = resolved(part.training.settings() | axes | drawn)
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             recipe = Recipe(

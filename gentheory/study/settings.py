@@ -134,6 +134,26 @@ class Settings(Section):
     pof_reach: Rate | None = None
 
 
+class Training(Settings):
+    """`[training]`: the settings, and what is kept along the way, which changes no model."""
+
+    checkpoints: list[Annotated[int, Field(ge=0, strict=True)]] = []
+    """Epochs after which every model is evaluated, kept and measured; 0 is before training."""
+    keep_checkpoints: Annotated[bool, Field(strict=True)] = True
+    """Whether their weights stay in the study's folder, beside those of the end."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is a setting of each model."""
+        return self.model_dump(include=set(Settings.model_fields))
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _rising(cls, epochs: list[int]) -> list[int]:
+        if epochs != sorted(set(epochs)):
+            raise ValueError("epochs that do not rise; sort them and give each once")
+        return epochs
+
+
 OWN = (
     *("learning_rate", "momentum", "weight_decay", "seed", "pof_learning_rate"),
     *dict.fromkeys(name for own in PUBLISHED.values() for name in own),

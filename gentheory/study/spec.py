@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from gentheory.errors import InputError
+from gentheory.study.claim import Claim
 from gentheory.study.part import Part
 from gentheory.study.settings import Count, Section, Seed
 
@@ -22,6 +23,8 @@ class ReportSection(Section):
     """The predicted gap of the findings, one of the measures; `tic.exact` unless given."""
     describe: list[str] = []
     """Measures that tell the settings' regimes apart, such as `ntk.distance`."""
+    claims: list[Claim] = []
+    """What a paper says, each with the number that decides on it."""
     development: Literal["checkerboard"] | None = None
     """Settings on which the criterion was chosen: the findings are about the others.
 
@@ -74,6 +77,10 @@ class Study(Section):
         for name in self.report.describe:
             if name not in rows:
                 raise ValueError(f"report.describe: {name!r} is not among {rows}; name one")
+        for claim in self.report.claims:
+            for name in claim.measures():
+                if name not in rows:
+                    raise ValueError(f"report.claims: {name!r} is not among {rows}; name one")
         if self.report.development and sum(part.num_settings() for part in self.parts) == 1:
             raise ValueError("report.development: one setting cannot be split; drop it")
         return self

@@ -18,6 +18,7 @@ from gentheory.training.looks import gradient_norms, top_eigenvalues
 from gentheory.training.plan import Plan
 from gentheory.training.recorder import Recorder
 from gentheory.training.schedule import factors
+from gentheory.training.snapshots import Snapshots
 from gentheory.training.stack import Outcome, Stack, Task
 from gentheory.training.state import State, Stepper
 from gentheory.trajectory import Trajectory
@@ -42,6 +43,8 @@ class Trained:
     """Of the stack, if it was kept; that of a diverged model may hold nan."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Running statistics of normalization, [M, ...] by name."""
+    snapshots: Snapshots | None = None
+    """The stack after each of the epochs that were asked for; None without any."""
 
 
 def train(
@@ -53,6 +56,7 @@ def train(
     orders: Sequence[Generator],
     *,
     rows: Int[Tensor, "M N"] | None = None,
+    checkpoints: Sequence[int] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Trained:
     """Train M models, model m in the batch order of `orders[m]`.
@@ -61,6 +65,7 @@ def train(
     as the others: then its curve, its target and its residuals are over these alone. A stack
     gives each model the weights that training it alone gives, up to rounding: nothing is shared
     between models, and one that diverges or meets a stopping rule leaves the computation.
+    `checkpoints` are epochs, rising from 0, before training, after which the stack is kept too.
     `progress` is called after each epoch with the share of epochs done.
     """
     rows = None if rows is None else rows.to(data.inputs.device)
@@ -68,6 +73,7 @@ def train(
     own = optimizers.values(plan.optimizer, plan.own, theta)
     stepper = _stepper(task, plan, own, theta)
     stack = _start(task, plan, stepper, theta)
+    snapshots = Snapshots.start(checkpoints, stack) if checkpoints else None
     training = _Training(task, plan, orders, stack, stepper)
     if plan.keep_trajectory:
         training.recorder = _recorder(task, plan, theta)
@@ -80,15 +86,18 @@ def train(
         if not len(models):
             break
         training.epoch(epoch, models, in_epoch)
-        # What is to be seen or kept of an epoch's end finds all of it in `stack`.
+        if snapshots is not None:
+            snapshots.see(epoch, stack)
         if progress is not None:
             progress(epoch / total)
+    if snapshots is not None:
+        snapshots.trim(stack)
     if plan.pof_epochs:
         pof.train(task, plan, stack, orders, progress=progress)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
     kept = None if training.recorder is None else training.recorder.trajectory(theta.dtype)
     ended = (stack.state.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
-    return Trained(*ended, kept, stack.state.statistics)
+    return Trained(*ended, kept, stack.state.statistics, snapshots)
 
 
 @dataclass

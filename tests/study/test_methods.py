@@ -202,3 +202,9 @@ def test_rivals_train_with_the_same_method(tmp_path: Path) -> None:
     rivals = store.table("measures").query("measure.str.contains(':')", engine="python")
     assert set(rivals["measure"]) == {"validation:0.2", "cross_validation:3"}
     assert (rivals["status"] == "ok").all()
+
+
+def test_nesterov_counts_only_with_momentum() -> None:
+    found = points({"nesterov": [False, True], "momentum": [0.0, 0.9]})
+    pairs = [(p.settings["momentum"], p.settings["nesterov"]) for p in found]
+    assert sorted(pairs) == [(0.0, False), (0.9, False), (0.9, True)]

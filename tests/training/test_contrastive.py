@@ -5,12 +5,12 @@ import torch
 from oracle import relative_error
 from torch import Tensor
 from torch.nn import functional as F
-from training_loops import BATCH, NET, N, plan, run, split, starts
+from training_loops import BATCH, NET, N, alone, plan, run, split, starts
 
 from gentheory import losses, measures
 from gentheory.errors import InputError
 from gentheory.losses.contrastive import class_means
-from gentheory.params import flatten, load_flat
+from gentheory.params import flatten
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import generator
 from gentheory.training.evaluate import evaluate, example_losses
@@ -67,20 +67,20 @@ def test_a_stack_goes_as_a_plain_loop_does():
     data = split()
     x, y = data.inputs.double(), data.targets
     for m in range(2):
-        load_flat(NET, theta[m])
+        net = alone(theta[m])
         order = generator("order", m)
         momentum, decay = float(settings.momentum[m]), float(settings.weight_decay[m])
         optimizer = torch.optim.SGD(
-            NET.parameters(), float(settings.learning_rate[m]), momentum, weight_decay=decay
+            net.parameters(), float(settings.learning_rate[m]), momentum, weight_decay=decay
         )
-        curve = [by_loops(NET(x), y, TAU).mean().item()]
+        curve = [by_loops(net(x), y, TAU).mean().item()]
         for _ in range(settings.epochs):
             for index in torch.randperm(N, generator=order).split(BATCH):
                 optimizer.zero_grad()
-                by_loops(NET(x[index]), y[index], TAU).mean().backward()
+                by_loops(net(x[index]), y[index], TAU).mean().backward()
                 optimizer.step()
-            curve.append(by_loops(NET(x), y, TAU).mean().item())
-        assert relative_error(trained.theta[m], flatten(NET)) < 1e-10
+            curve.append(by_loops(net(x), y, TAU).mean().item())
+        assert relative_error(trained.theta[m], flatten(net)) < 1e-10
         assert trained.curve[:, m].tolist() == pytest.approx(curve, rel=1e-10)
 
 
@@ -89,8 +89,8 @@ def test_accuracy_is_of_the_nearest_training_mean():
     train, test = data.take(torch.arange(14)), data.take(torch.arange(14, N))
     found = evaluate(NET, LOSS, theta, train, test)
     for m in range(2):
-        load_flat(NET, theta[m])
-        z, others = (F.normalize(NET(d.inputs.double()), dim=1) for d in (train, test))
+        net = alone(theta[m])
+        z, others = (F.normalize(net(d.inputs.double()), dim=1) for d in (train, test))
         means = torch.stack([F.normalize(z[train.targets == c].mean(0), dim=0) for c in range(3)])
         hits = ((others[:, None] - means).norm(dim=2).argmin(1) == test.targets).double().mean()
         assert found.test_accuracy[m].item() == pytest.approx(hits.item())
@@ -114,10 +114,9 @@ def test_blocks_and_not_memory_decide_what_an_anchor_is_among(monkeypatch: pytes
     monkeypatch.setattr("gentheory.training.evaluate._ACTIVATIONS", 3 * 5 * 11)
     parts, _ = example_losses(*args)
     assert relative_error(parts, whole) < 1e-13
-    alone, _ = example_losses(NET, LOSS, theta[1:2], data.inputs, data.targets)
-    assert relative_error(alone[0], whole[1]) < 1e-12
-    load_flat(NET, theta[0])
-    outputs, y = NET(data.inputs.double()), data.targets
+    single, _ = example_losses(NET, LOSS, theta[1:2], data.inputs, data.targets)
+    assert relative_error(single[0], whole[1]) < 1e-12
+    outputs, y = alone(theta[0])(data.inputs.double()), data.targets
     expected = torch.cat([by_loops(outputs[a : a + 8], y[a : a + 8], TAU) for a in (0, 8, 16)])
     assert relative_error(whole[0], expected.detach()) < 1e-12
 

@@ -7,12 +7,12 @@ import torch
 from oracle import relative_error
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training_loops import BATCH, CE, NET, N, plan, split, starts
+from training_loops import BATCH, CE, NET, N, alone, plan, split, starts
 
 from gentheory import models
 from gentheory.data.split import Split
 from gentheory.errors import InputError
-from gentheory.params import Layout, flatten, load_flat
+from gentheory.params import Layout, flatten
 from gentheory.seeds import generator
 from gentheory.training import pof
 from gentheory.training.loop import Plan, Trained, train
@@ -48,9 +48,9 @@ def test_a_stack_goes_as_a_plain_loop_does():
 
 
 def by_hand(theta: Tensor, settings: Plan, m: int) -> Tensor:
-    load_flat(NET, theta)
-    linear = [part for part in NET.modules() if isinstance(part, nn.Linear)][-1]
-    features = [p for p in NET.parameters() if all(p is not own for own in linear.parameters())]
+    net = alone(theta)
+    linear = [part for part in net.modules() if isinstance(part, nn.Linear)][-1]
+    features = [p for p in net.parameters() if all(p is not own for own in linear.parameters())]
     optimizer = torch.optim.SGD(
         features,
         lr=float(settings.pof_rate[m]),
@@ -67,12 +67,12 @@ def by_hand(theta: Tensor, settings: Plan, m: int) -> Tensor:
         shares = torch.rand(len(batches), generator=order, dtype=torch.float64)
         for index, other, share in zip(batches, independent, shares.tolist(), strict=True):
             kept = [parameter.detach().clone() for parameter in linear.parameters()]
-            perturb(linear, x[other], y[other], 2.0 * share)
+            perturb(net, linear, x[other], y[other], 2.0 * share)
             optimizer.zero_grad()
-            F.cross_entropy(NET(x[index]), y[index]).backward()
+            F.cross_entropy(net(x[index]), y[index]).backward()
             optimizer.step()
             put(linear, kept)
-    return flatten(NET)
+    return flatten(net)
 
 
 def put(linear: nn.Linear, values: list[Tensor]) -> None:
@@ -81,14 +81,14 @@ def put(linear: nn.Linear, values: list[Tensor]) -> None:
             parameter.copy_(value)
 
 
-def perturb(linear: nn.Linear, x: Tensor, y: Tensor, share: float) -> None:
-    loss = F.cross_entropy(NET(x), y)
+def perturb(net: nn.Module, linear: nn.Linear, x: Tensor, y: Tensor, share: float) -> None:
+    loss = F.cross_entropy(net(x), y)
     slopes = torch.autograd.grad(loss, list(linear.parameters()))
     kept = [parameter.detach().clone() for parameter in linear.parameters()]
 
     def after(size: float) -> float:
         put(linear, [k - size * slope for k, slope in zip(kept, slopes, strict=True)])
-        return F.cross_entropy(NET(x), y).item()
+        return F.cross_entropy(net(x), y).item()
 
     size = 1.0
     while after(size) <= loss.item():

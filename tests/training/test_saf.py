@@ -5,10 +5,10 @@ import torch
 from oracle import relative_error
 from torch import Tensor
 from torch.nn import functional as F
-from training_loops import BATCH, NET, N, plan, run, split, starts
+from training_loops import BATCH, N, alone, plan, run, split, starts
 
 from gentheory.errors import InputError
-from gentheory.params import flatten, load_flat
+from gentheory.params import flatten
 from gentheory.seeds import generator
 from gentheory.training import saf
 from gentheory.training.plan import Plan
@@ -34,9 +34,9 @@ def test_a_stack_goes_as_a_plain_loop_does(start: int, delay: int):
 
 
 def by_hand(theta: Tensor, settings: Plan, m: int) -> Tensor:
-    load_flat(NET, theta)
+    net = alone(theta)
     optimizer = torch.optim.SGD(
-        NET.parameters(),
+        net.parameters(),
         lr=float(settings.learning_rate[m]),
         momentum=float(settings.momentum[m]),
         weight_decay=float(settings.weight_decay[m]),
@@ -46,7 +46,7 @@ def by_hand(theta: Tensor, settings: Plan, m: int) -> Tensor:
     for epoch in range(1, settings.epochs + 1):
         history.append({})
         for index in torch.randperm(N, generator=order).split(BATCH):
-            outputs = NET(data.inputs[index].double())
+            outputs = net(data.inputs[index].double())
             loss = F.cross_entropy(outputs, data.targets[index])
             if epoch > max(settings.saf_start, settings.saf_delay):
                 seen = history[epoch - 1 - settings.saf_delay]
@@ -58,7 +58,7 @@ def by_hand(theta: Tensor, settings: Plan, m: int) -> Tensor:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return flatten(NET)
+    return flatten(net)
 
 
 def test_before_its_start_saf_is_sgd():

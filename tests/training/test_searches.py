@@ -6,9 +6,9 @@ from cases import CASES
 from oracle import relative_error
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training_loops import BATCH, NET, N, plan, run, split, starts
+from training_loops import BATCH, NET, N, alone, plan, run, split, starts
 
-from gentheory.params import Layout, flatten, load_flat
+from gentheory.params import Layout, flatten
 from gentheory.seeds import generator
 from gentheory.training import optimizers
 from gentheory.training.optimizers.searches import FAD, SAM, At, Look
@@ -43,10 +43,10 @@ def test_a_stack_goes_as_plain_loops_do(name: Name):
 
 def by_hand(name: str, theta: Tensor, settings: Plan, m: int) -> Tensor:
     """torch.optim.SGD along gradients taken elsewhere, tensor by tensor; 21 steps."""
-    load_flat(NET, theta)
+    net = alone(theta)
     own = {key: float(values[m]) for key, values in settings.own.items()}
     optimizer = torch.optim.SGD(
-        NET.parameters(),
+        net.parameters(),
         lr=float(settings.learning_rate[m]),
         momentum=float(settings.momentum[m]),
         weight_decay=float(settings.weight_decay[m]),
@@ -55,11 +55,11 @@ def by_hand(name: str, theta: Tensor, settings: Plan, m: int) -> Tensor:
     for _ in range(settings.epochs):
         for index in torch.randperm(N, generator=order).split(BATCH):
             x, y = data.inputs[index].double(), data.targets[index]
-            found = {"sam": sam, "asam": asam, "fad": fad}[name](NET, x, y, own)
-            for parameter, slope in zip(NET.parameters(), found, strict=True):
+            found = {"sam": sam, "asam": asam, "fad": fad}[name](net, x, y, own)
+            for parameter, slope in zip(net.parameters(), found, strict=True):
                 parameter.grad = slope
             optimizer.step()
-    return flatten(NET)
+    return flatten(net)
 
 
 def slopes(net: nn.Module, x: Tensor, y: Tensor, steps: list[Tensor] | None = None) -> list[Tensor]:

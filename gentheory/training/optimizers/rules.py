@@ -147,8 +147,9 @@ class Adam:
         first = pull.lerp(state["first"], self.beta1)
         count = state["count"] + 1
         root = (1 - self.beta2.double() ** count).sqrt().to(theta)
-        size = learning_rate / (1 - self.beta1.double() ** count).to(theta)
-        scale = second.sqrt().div_(root).add_(self.epsilon)
+        # Both sides of the fraction times the root: one pass over the vectors less.
+        size = learning_rate * root / (1 - self.beta1.double() ** count).to(theta)
+        scale = second.sqrt().add_(self.epsilon * root)
         kept = theta * (1 - learning_rate * decay) if self.decoupled else theta
         moved = kept.addcmul(torch.div(first, scale, out=scale), size, value=-1)
         return moved, {"first": first, "second": second, "count": count}
