@@ -64,7 +64,7 @@ def _measured(comparison: Comparison, settings: Settings, rate: float) -> Row:
     (found,) = _apart(worker.times, (comparison.name, settings))
     made = row(comparison, found, rate)
     print(made.line(), flush=True)
-    if settings.quick or OURS not in made.times:
+    if settings.quick or comparison.apart or OURS not in made.times:
         return made
     names = [OURS] if made.best is None else [OURS, made.best]
     halved = replace(settings, threads=max(1, settings.threads // len(names)))

@@ -13,6 +13,7 @@ from benchmarks import (
     products,
     tic,
     trace,
+    training,
 )
 from benchmarks.contest import Comparison
 
@@ -29,4 +30,5 @@ COMPARISONS: list[Comparison] = [
     *learning_coefficient.COMPARISONS,
     *noise_scale.COMPARISONS,
     *battery.COMPARISONS,
+    *training.COMPARISONS,
 ]

@@ -47,6 +47,8 @@ class Comparison:
     """By contestant: its configuration, or why its answer differs."""
     targets: Mapping[str, float] = field(default_factory=dict)
     """By contestant: its own target, where it is not the row's."""
+    apart: bool = False
+    """Whether the work is done in processes of its own: their memory and profile are not seen."""
 
     @property
     def name(self) -> str:

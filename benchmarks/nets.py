@@ -15,8 +15,13 @@ import gentheory as gt
 from gentheory.data import load
 from gentheory.data.files import VARIABLE
 
-_EXAMPLES = {"mlp": 2000, "small": 2000, "cnn": 2000, "resnet": 64, "transformer": 500}
+_EXAMPLES = {
+    **dict.fromkeys(("mlp", "small", "middle", "tiny", "cnn"), 2000),
+    **{"resnet": 64, "transformer": 500},
+}
 NETS = tuple(_EXAMPLES)
+SIDES = {"middle": 8, "tiny": 7}
+"""Pixels of a side of the images, where they are not 28."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Problem:
 
     net: str
     model: nn.Module
-    x: Tensor  # [N, 1, 28, 28]
+    x: Tensor  # [N, 1, side, side]
     y: Tensor  # [N]
 
     @property
@@ -63,6 +68,7 @@ def problem(net: str, *, examples: int | None, device: str, cache: Path) -> Prob
     path = cache / f"{net}.pt"
     if not path.exists():
         x, y = images(_EXAMPLES[net])
+        x = F.adaptive_avg_pool2d(x, SIDES.get(net, 28))
         train(model, x, y)
         torch.save((model.state_dict(), x, y), path)
     state, x, y = torch.load(path, weights_only=True)
@@ -92,6 +98,8 @@ def build(net: str) -> nn.Module:
     builders: dict[str, Callable[[], nn.Module]] = {
         "mlp": mlp,
         "small": small,
+        "middle": middle,
+        "tiny": tiny,
         "cnn": cnn,
         "resnet": ResNet,
         "transformer": Transformer,
@@ -122,6 +130,18 @@ def small() -> nn.Sequential:
     """784-60-40-10, P = 49,950."""
     hidden = [nn.Linear(784, 60), nn.ReLU(), nn.Linear(60, 40), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(40, 10))
+
+
+def middle() -> nn.Sequential:
+    """64-128-128-10, for images 8x8."""
+    hidden = [nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(128, 10))
+
+
+def tiny() -> nn.Sequential:
+    """49-10-10-10, for images 7x7: P = 720."""
+    hidden = [nn.Linear(49, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(10, 10))
 
 
 def cnn() -> nn.Sequential:

@@ -250,7 +250,8 @@ def test_images_without_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def problem(net: str, examples: int) -> Problem:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(examples, 1, 28, 28, generator=generator)
+    side = nets.SIDES.get(net, 28)
+    x = torch.randn(examples, 1, side, side, generator=generator)
     return Problem(net, build(net).eval(), x, torch.arange(examples) % 10)
 
 
@@ -259,6 +260,8 @@ def test_nets_have_the_sizes_they_are_said_to_have() -> None:
     assert sizes == {
         "mlp": 269_322,
         "small": 49_950,
+        "middle": 26_122,
+        "tiny": 720,
         "cnn": 48_958,
         "resnet": 271_994,
         "transformer": 104_842,

@@ -57,3 +57,24 @@ def test_training_a_stack():
         orders = [torch.Generator().manual_seed(s) for s in (0, 1)]
         found.append(train(nets[0], losses.cross_entropy, theta, there, plan, orders).theta.cpu())
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)
+
+
+def test_hundreds_of_small_models_train_at_once():
+    """512 nets in one stack on the device end where the first of them end on the CPU."""
+    options = {"num_features": 49, "num_classes": 10, "separation": 2.0, "seed": 0}
+    data, _ = gaussian_classes(num_train=64, num_test=5, **options)
+    net, count = models.build("mlp", shape=(49,), num_classes=10, seed=0), 512
+    stream = torch.Generator().manual_seed(0)
+    start = flatten(net) + 0.1 * torch.randn(count, len(flatten(net)), generator=stream)
+    found = []
+    for device, models_there in (("cpu", 4), ("cuda", count)):
+        rates, zeros = torch.full((models_there,), 0.05), torch.zeros(models_there)
+        plan = Plan(4, 16, rates, zeros, zeros)
+        there = Split(data.inputs.to(device), data.targets.to(device), 10, data.name)
+        theta = start[:models_there].double().to(device)
+        orders = [torch.Generator().manual_seed(m) for m in range(models_there)]
+        trained = train(net.to(device), losses.cross_entropy, theta, there, plan, orders)
+        assert trained.outcomes == ("finished",) * models_there
+        found.append(trained.theta[:4].cpu())
+    net.to("cpu")
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)

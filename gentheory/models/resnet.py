@@ -30,8 +30,12 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, height, width] -> [B, C + new, height / stride, width / stride]."""
+        return self.shortcut(x) + self.block(x)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Of the same shapes."""
         kept = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(kept, (0, 0, 0, 0, 0, self.new_channels)) + self.block(x)
+        return F.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
 
 
 def resnet(

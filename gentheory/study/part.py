@@ -84,6 +84,13 @@ class Part(Section):
     data: DataSection
     stack: Count = 16
     """Models trained together: a shard, the unit of work that is kept or lost as a whole."""
+    stacks: dict[str, Count] = {}
+    """Another number for an architecture, by its label."""
+    try_stacks: Annotated[bool, Field(strict=True)] = False
+    """Whether memory and a short trial choose the numbers of architectures that `stacks` misses.
+
+    Once, when the study's folder is made: the numbers stand there, so that every machine and every
+    later run has the same shards."""
     architectures: Annotated[list[Architecture], Field(min_length=1)]
     training: Training = Training()
     grid: Grid = Grid()
@@ -92,6 +99,10 @@ class Part(Section):
     conditions: list[Condition] = []
     measures: MeasuresSection
     rivals: RivalsSection = RivalsSection()
+
+    def stack_of(self, architecture: str) -> int:
+        """Models of the architecture of this label that are trained together."""
+        return self.stacks.get(architecture, self.stack)
 
     def variants(self) -> list[Variant]:
         """Every architecture with every combination of what varies in it."""
@@ -135,6 +146,9 @@ class Part(Section):
             raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
         if self.draws and self.draws.repeats > 1 and self.grid.axes().get("seed"):
             raise ValueError("draws.repeats give seeds, and so does grid.seed; keep one")
+        own = [architecture.label for architecture in self.architectures]
+        if unknown := sorted(set(self.stacks) - set(own)):
+            raise ValueError(f"stacks: {unknown} are not among the architectures {own}; name those")
         return self
 
     @model_validator(mode="after")

@@ -97,8 +97,8 @@ def each_shard(study: Study) -> Iterator[Shard]:
         along = {"epochs": epochs, "keep": keep}
         sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
         for stack in _stacks(study, number):
-            models = stack.points()
-            while chosen := tuple(itertools.islice(models, part.stack)):
+            models, size = stack.points(), part.stack_of(stack.common["family"])
+            while chosen := tuple(itertools.islice(models, size)):
                 if epochs:
                     check_memory(len(epochs), sum(map(_size, chosen)))
                 yield Shard(chosen, *sections, study.threads)

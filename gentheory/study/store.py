@@ -100,11 +100,14 @@ class Store:
     @classmethod
     def create(cls, path: Path, study: Study) -> "Store":
         """The folder of this study, new or begun. Raises `InputError` if another study is there."""
+        from gentheory.study import plan, stacks
+
         description = path / "study.json"
         # Looked at first: another runner may be writing the description of this very study.
         foreign = _foreign(path)
         if description.exists():
             found = cls.open(path)
+            study = stacks.settled(study, found.study)
             if found.study == study:
                 return found
             if found.study.model_copy(update={"report": study.report}) != study:
@@ -120,8 +123,7 @@ class Store:
             raise InputError(
                 str(path), "files that no study wrote", "an empty folder", "choose another --out"
             )
-        from gentheory.study import plan
-
+        study = stacks.chosen(study)
         sizes = {shard.id: len(shard.points) for shard in plan.each_shard(study)}
         return cls._describe(path, study, sizes)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.models.norm import running_statistics
-from gentheory.training.evaluate import example_losses
+from gentheory.training.evaluate import gathered, mean_losses
 from gentheory.training.state import State
 
 Outcome = Literal["finished", "target", "gradient", "curvature", "diverged"]
@@ -45,7 +45,7 @@ class Task:
     ) -> tuple[Float[Tensor, "M B ..."], Tensor]:
         """Inputs and targets of these models' own examples."""
         index = self.index(models, examples)
-        return self.data.inputs[index].to(dtype), self.data.targets[index]
+        return gathered(self.data.inputs, index).to(dtype), self.data.targets[index]
 
     def statistics(self, theta: Float[Tensor, "M P"]) -> dict[str, Tensor]:
         """Running statistics of each model before the first step, [M, ...] by name."""
@@ -62,10 +62,8 @@ class Task:
         """Mean losses of these models, each on its own examples; on the CPU."""
         rows = None if self.rows is None else self.rows[models]
         data = (self.data.inputs, self.data.targets)
-        losses, _ = example_losses(
-            self.module, self.loss, theta, *data, rows, statistics=statistics
-        )
-        return losses.mean(1).cpu()
+        means = mean_losses(self.module, self.loss, theta, *data, rows, statistics=statistics)
+        return means.cpu()
 
 
 @dataclass(frozen=True)

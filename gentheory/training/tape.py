@@ -1,0 +1,104 @@
+"""A module as one layer of a stack, put together the way its containers do it.
+
+A linear layer of M models is one batched product where `vmap` over autograd passes over the same
+numbers several times more. What is not known here runs as a whole by `vmap`: the same function.
+"""
+
+import math
+
+from torch import nn
+
+from gentheory.models.mlp import Residual
+from gentheory.models.resnet import Shortcut
+from gentheory.models.scaling import Scale, Symmetrized
+from gentheory.models.tokens import MeanToken, Patches, Transposed
+from gentheory.models.vit import FirstToken
+from gentheory.training.convolution import Convolution, is_plain
+from gentheory.training.layers import (
+    ByExample,
+    Chain,
+    Layer,
+    Linear,
+    Mapped,
+    ReLU,
+    Reshaped,
+    Sum,
+    identity,
+)
+
+_BY_EXAMPLE = (
+    *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus),
+    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
+    *(Scale, Patches, MeanToken, FirstToken),
+)
+_FLATTEN = Reshaped(lambda x: x.flatten(2), lambda gradient, x: gradient.reshape(x.shape))
+_TRANSPOSE = Reshaped(lambda x: x.transpose(2, 3), lambda gradient, x: gradient.transpose(2, 3))
+
+
+def stacked(module: nn.Module) -> Layer:
+    """For every module that `torch.func.vmap` can run."""
+    named = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
+    # A gradient is written once: a net that uses something twice goes as a whole.
+    once = len(named) == len(list(module.parameters()))
+    once = once and len(paths) == len(list(module.modules()))
+    trained = all(parameter.requires_grad for parameter in module.parameters())
+    return _layer(module, "") if once and trained else Mapped(module, "")
+
+
+def _layer(module: nn.Module, path: str) -> Layer:
+    return _known(module, path) or _container(module, path) or Mapped(module, path)
+
+
+def _known(module: nn.Module, path: str) -> Layer | None:
+    if _changed(module):
+        return None
+    if type(module) is nn.Linear:
+        bias = None if module.bias is None else f"{path}bias"  # pyright: ignore[reportUnnecessaryComparison]
+        return Linear(f"{path}weight", bias)
+    if isinstance(module, nn.Conv2d) and is_plain(module):
+        return Convolution.of(module, path)
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+        return _FLATTEN
+    if type(module) in _BY_EXAMPLE and not getattr(module, "inplace", False):
+        return ByExample(module)
+    if type(module) is nn.ReLU:
+        return ReLU()
+    return identity if type(module) is nn.Identity else None
+
+
+def _container(module: nn.Module, path: str) -> Layer | None:
+    """Of what consists of other modules in a way known here."""
+
+    def part(name: str) -> Layer:
+        return _layer(module.get_submodule(name), f"{path}{name}.")
+
+    kind = type(module)
+    if _changed(module):
+        return None
+    if kind is nn.Sequential:
+        children = dict(module.named_children())
+        layers = [part(name) for name in children]
+        for before, (place, layer) in zip(layers, enumerate(layers[1:], 1), strict=False):
+            if isinstance(layer, ReLU):
+                layers[place] = ReLU(fresh=isinstance(before, Linear | Convolution))
+        return Chain.of(layers, [_trains(child) for child in children.values()])
+    if kind is Residual:
+        return Sum(identity, part("block"))
+    if isinstance(module, Shortcut):
+        return Sum(ByExample(module.shortcut), part("block"))
+    if kind is Symmetrized:
+        return Sum(part("plus"), part("minus"), sign=-1, factor=1 / math.sqrt(2))
+    if kind is Transposed:
+        return Chain.of([_TRANSPOSE, part("net"), _TRANSPOSE], [False, True, False])
+    return None
+
+
+def _changed(module: nn.Module) -> bool:
+    """Whether something else than its class says what a call of the module does."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(vars(module)[name] for name in hooks)
+
+
+def _trains(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
