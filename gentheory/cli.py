@@ -62,23 +62,40 @@ def _refuse(error: ValueError) -> NoReturn:
 def run(
     study: Annotated[Path, typer.Argument(help="A study in TOML.")],
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME unless given.")] = None,
-    engine: Annotated[str, typer.Option(help="serial or local.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="serial, local, or a Dask scheduler: tcp://host:port, tls://…")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core, or one a GPU.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Attempts after the first at a stack that fails.")
+    ] = 2,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1.0, help="Seconds for a stack; then its process is ended.")
+    ] = None,
 ) -> None:
     """Train and measure the models of a study that are not done yet."""
     from gentheory.progress import watch
     from gentheory.study import runner, spec
-    from gentheory.study.engine import check
+    from gentheory.study.engine import Engine
     from gentheory.study.store import Store
 
-    check(engine)
+    Engine(engine, workers).check(time_limit)
     wanted = spec.read(study)
     store = Store.create(out or Path("runs") / wanted.name, wanted)
     command = " ".join(["gentheory", *sys.argv[1:]])
     try:
         with watch(store) as on_shard:
             counts = runner.run(
-                store, engine_name=engine, workers=workers, command=command, on_shard=on_shard
+                store,
+                engine_name=engine,
+                workers=workers,
+                retries=retries,
+                time_limit=time_limit,
+                command=command,
+                on_shard=on_shard,
+                tell=lambda line: typer.echo(line, err=True),
             )
     except KeyboardInterrupt:
         done = runner.count(store)
@@ -89,6 +106,8 @@ def run(
         )
         raise typer.Exit(130) from None
     typer.echo(f"{counts.done} of {counts.planned} models done in {store.path}")
+    for line in _given_up(store):
+        typer.echo(line, err=True)
     for shard, reason in store.failures().items():
         typer.echo(f"failed: shard {shard}: {reason}", err=True)
     if counts.done < counts.planned:
@@ -116,6 +135,23 @@ def status(folder: Folder) -> None:
     for shard, reason in store.failures().items():
         if shard not in again:
             typer.echo(f"shard {shard}: failed: {reason}")
+    for shard, notes in store.attempts().items():
+        if not store.is_done(shard):
+            for attempt in notes["attempts"]:
+                models = f"{len(attempt['models'])} model" + "s" * (len(attempt["models"]) > 1)
+                typer.echo(f"shard {shard}: an attempt at {models}: {attempt['reason']}")
+    for line in _given_up(store):
+        typer.echo(line)
+
+
+def _given_up(store: Any) -> list[str]:
+    """A line for each model that a committed shard had to do without."""
+    return [
+        f"model {model['model']} of shard {shard}: given up: {model['reason']}"
+        for shard, notes in store.attempts().items()
+        if store.is_done(shard)
+        for model in notes["given_up"]
+    ]
 
 
 @app.command()

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,16 +73,29 @@ _DIVERGED = Estimate.missing("refused", "the model's training diverged")
 Report = Callable[[Mapping[str, Any]], None]
 
 
-def run_shard(store: Store, shard: Shard) -> None:
+def run_shard(
+    store: Store,
+    shard: Shard,
+    *,
+    piece_of: str | None = None,
+    nonce: str | None = None,
+    guard: Callable[[Path], AbstractContextManager[Any]] = nullcontext,
+) -> None:
     """Train and measure the shard, and commit it, unless another runner has done so by now.
 
     A model that diverges or a measure that fails is a row with its reason; only what stops the
-    whole shard raises.
+    whole shard raises. It may be a piece of a planned shard. The work is done under `guard`,
+    which is told the private folder, whose name ends in the nonce.
     """
-    if store.is_done(shard.id):
+    place = store if piece_of is None else store.pieces(piece_of)
+    if place.is_done(shard.id):
         return
     torch.set_num_threads(shard.threads)
-    with store.writing(shard.id) as folder:
+    piece = None if piece_of is None else shard.id
+    with (
+        store.writing(piece_of or shard.id, nonce=nonce, piece=piece) as folder,
+        guard(folder),
+    ):
         work(shard, folder, _reporter(folder))
 
 
@@ -217,7 +231,7 @@ def _model_rows(
     shard: Shard, trained: Trained, figures: Evaluation, clean: Evaluation
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for m, point in enumerate(shard.points):
+    for m in range(len(shard.points)):
         diverged = trained.outcomes[m] == "diverged"
         names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr")
         # The parameters are those of the last good epoch: not what this training led to.
@@ -226,23 +240,31 @@ def _model_rows(
         measured = dict.fromkeys(found, math.nan) if diverged else found
         rows.append(
             {
-                **point.settings,
-                "model": point.id,
-                "shard": shard.id,
-                "position": m,
-                "architecture": point.architecture,
-                "family": point.family,
-                "options": json.dumps(point.model["options"], sort_keys=True),
-                "n_train": point.data["n_train"],
-                "draw": point.draw,
+                **untrained_row(shard, m),
                 "outcome": trained.outcomes[m],
                 "steps": int(trained.steps[m]),
                 "training_time": float(trained.training_time[m]),
-                "num_parameters": point.model["num_params"],
                 **measured,
             }
         )
     return rows
+
+
+def untrained_row(shard: Shard, m: int) -> dict[str, Any]:
+    """What the table of models says of model m before it is trained."""
+    point = shard.points[m]
+    return {
+        **point.settings,
+        "model": point.id,
+        "shard": shard.id,
+        "position": m,
+        "architecture": point.architecture,
+        "family": point.family,
+        "options": json.dumps(point.model["options"], sort_keys=True),
+        "n_train": point.data["n_train"],
+        "draw": point.draw,
+        "num_parameters": point.model["num_params"],
+    }
 
 
 def _curve_rows(points: tuple[Point, ...], trained: Trained) -> list[dict[str, Any]]:
