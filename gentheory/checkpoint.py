@@ -129,8 +129,8 @@ def load(
     """Model `index` of a file that `save` wrote, on its own training data unless `data` is given.
 
     Raises `InputError` for a file that is missing, truncated or of another kind, for an index
-    out of range, for a model that was given up, and where the architecture named in it has
-    other parameters than the file.
+    out of range, for a model that was given up or had ended before a checkpoint along training,
+    and where the architecture named in the file has other parameters than the file.
     """
     path = Path(path)
     header = _header(path)
@@ -141,6 +141,10 @@ def load(
     if record.get("outcome") == "failed":
         found = f"model {index}, which was given up ({record['reason']})"
         raise InputError(str(path), found, "a model that was trained", "choose another")
+    if record.get("absent"):
+        found = f"model {index}, which had ended before epoch {record['epoch']}"
+        cure = "choose an earlier checkpoint, or weights.safetensors, where it ended"
+        raise InputError(str(path), found, "a model in training", cure)
     module = _module(path, header, record["model"])
     tensors = _tensors(path, index)
     theta = tensors["theta"]
