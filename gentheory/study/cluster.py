@@ -91,8 +91,9 @@ def remote(address: str) -> Generator[Any, None, None]:
     """
     from distributed import Client
 
-    # What it has to say of a scheduler that is gone, the run says in one sentence.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # What Dask logs of a scheduler that is gone, the run says in one sentence.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address)
     except (OSError, TypeError, ValueError) as error:
