@@ -42,7 +42,10 @@ def test_devices_by_the_names_that_a_worker_is_given(
 
 
 @pytest.mark.slow
-def test_each_local_worker_has_one_thread_and_a_device_of_its_own() -> None:
+def test_each_local_worker_has_one_thread_and_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # what the user says has precedence
     with cluster.local(3, threads=2, devices=["4", "GPU-7"]) as client:
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         assert sorted(seen.values()) == ["4", "4", "GPU-7"]
