@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 BENCH := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 
-.PHONY: demo test bench lint types check clean
+.PHONY: demo test test-slow bench lint types check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("gentheory needs Python 3.11 or later, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -19,6 +19,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+# Faults of whole clusters: each test starts a dozen processes.
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 # The peers have an environment of their own, so that what they pin binds nobody else.
 $(BENCH_STAMP): pyproject.toml constraints.txt requirements-bench.txt

@@ -102,14 +102,36 @@ def save(
     save_file(tensors, path, metadata={"gentheory": json.dumps(header, allow_nan=False)})
 
 
+def join(path: Path, parts: Sequence[Path | Sequence[Mapping[str, Any]]]) -> None:
+    """Write the stacks of several files as one, in this order; one part at least is a file.
+
+    Models of which there is no more than their records have nan for parameters, and zero for
+    counts: `load` refuses those with the outcome "failed".
+    """
+    files = [part for part in parts if isinstance(part, Path)]
+    header, like = _header(files[0]), load_file(files[0])
+    records: list[Mapping[str, Any]] = []
+    stacks: dict[str, list[Tensor]] = {name: [] for name in like}
+    for part in parts:
+        there = load_file(part) if isinstance(part, Path) else {}
+        records += (found := _header(part)["models"] if isinstance(part, Path) else list(part))
+        for name, tensor in like.items():
+            fill = torch.nan if tensor.is_floating_point() else 0
+            nothing = torch.full((len(found), *tensor.shape[1:]), fill, dtype=tensor.dtype)
+            stacks[name].append(there.get(name, nothing))
+    text = json.dumps({**header, "models": records}, allow_nan=False)
+    tensors = {name: torch.cat(stack) for name, stack in stacks.items()}
+    save_file(tensors, path, metadata={"gentheory": text})
+
+
 def load(
     path: Path | str, index: int = 0, *, data: Any = None, dtype: torch.dtype | None = None
 ) -> Checkpoint:
     """Model `index` of a file that `save` wrote, on its own training data unless `data` is given.
 
     Raises `InputError` for a file that is missing, truncated or of another kind, for an index
-    out of range, for a model that had ended before a checkpoint along training, and where the
-    architecture named in the file has other parameters than the file.
+    out of range, for a model that was given up or had ended before a checkpoint along training,
+    and where the architecture named in the file has other parameters than the file.
     """
     path = Path(path)
     header = _header(path)
@@ -117,6 +139,9 @@ def load(
     if not 0 <= index < len(records):
         raise InputError(f"{path}", f"index {index}", f"0 to {len(records) - 1}", "choose one")
     record = records[index]
+    if record.get("outcome") == "failed":
+        found = f"model {index}, which was given up ({record['reason']})"
+        raise InputError(str(path), found, "a model that was trained", "choose another")
     if record.get("absent"):
         found = f"model {index}, which had ended before epoch {record['epoch']}"
         cure = "choose an earlier checkpoint, or weights.safetensors, where it ended"

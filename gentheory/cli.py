@@ -62,8 +62,18 @@ def _refuse(error: ValueError) -> NoReturn:
 def run(
     study: Annotated[Path, typer.Argument(help="A study in TOML.")],
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME unless given.")] = None,
-    engine: Annotated[str, typer.Option(help="serial or local.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="serial, local, or a Dask scheduler: tcp://host:port, tls://…")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core, or one a GPU.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Attempts after the first at a stack that fails.")
+    ] = 2,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1.0, help="Seconds for a stack; then its process is ended.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only predict time and disk, from a short trial.")
     ] = False,
@@ -71,21 +81,29 @@ def run(
     """Train and measure the models of a study that are not done yet."""
     from gentheory.progress import watch
     from gentheory.study import runner, spec
-    from gentheory.study.engine import check
+    from gentheory.study.engine import Engine
     from gentheory.study.store import Store
 
-    check(engine)
+    crew = Engine(engine, workers)
+    crew.check(time_limit)
     wanted = spec.read(study)
     folder = out or Path("runs") / wanted.name
     if dry_run:
-        _foretell(wanted, folder, 1 if engine == "serial" else workers)
+        _foretell(wanted, folder, crew.processes(wanted.threads) or 1)
         return
     store = Store.create(folder, wanted)
     command = " ".join(["gentheory", *sys.argv[1:]])
     try:
         with watch(store) as on_shard:
             counts = runner.run(
-                store, engine_name=engine, workers=workers, command=command, on_shard=on_shard
+                store,
+                engine_name=engine,
+                workers=workers,
+                retries=retries,
+                time_limit=time_limit,
+                command=command,
+                on_shard=on_shard,
+                tell=lambda line: typer.echo(line, err=True),
             )
     except KeyboardInterrupt:
         done = runner.count(store)
@@ -96,6 +114,8 @@ def run(
         )
         raise typer.Exit(130) from None
     typer.echo(f"{counts.done} of {counts.planned} models done in {store.path}")
+    for line in _given_up(store):
+        typer.echo(line, err=True)
     for shard, reason in store.failures().items():
         typer.echo(f"failed: shard {shard}: {reason}", err=True)
     if counts.done < counts.planned:
@@ -103,20 +123,19 @@ def run(
         raise typer.Exit(1)
 
 
-def _foretell(study: Any, folder: Path, workers: int | None) -> None:
+def _foretell(study: Any, folder: Path, workers: int) -> None:
     """What a run would do that is not done yet, and what it would take; writes nothing."""
     from gentheory.progress import measuring
     from gentheory.rows import show_prediction
     from gentheory.study import plan, trial
     from gentheory.study.catalogue import commit
-    from gentheory.study.runner import number_of_workers
 
     shards = list(plan.each_shard(study))
     missing = [s for s in shards if commit(f"{folder}/shards/{s.id}") is None]
     found = trial.kinds(missing)
     with measuring([kind.point.architecture for kind in found]) as progress:
         foretold = trial.predict(found, progress=progress)
-    show_prediction(study.name, foretold, number_of_workers(study, workers), len(shards))
+    show_prediction(study.name, foretold, workers, len(shards))
 
 
 @app.command()
@@ -138,6 +157,23 @@ def status(folder: Folder) -> None:
         typer.echo(f"shard {item.shard}: {state} ({where})")
     for shard, reason in found.failures.items():
         typer.echo(f"shard {shard}: failed: {reason}")
+    for shard, notes in store.attempts().items():
+        if not store.is_done(shard):
+            for attempt in notes["attempts"]:
+                models = f"{len(attempt['models'])} model" + "s" * (len(attempt["models"]) > 1)
+                typer.echo(f"shard {shard}: an attempt at {models}: {attempt['reason']}")
+    for line in _given_up(store):
+        typer.echo(line)
+
+
+def _given_up(store: Any) -> list[str]:
+    """A line for each model that a committed shard had to do without."""
+    return [
+        f"model {model['model']} of shard {shard}: given up: {model['reason']}"
+        for shard, notes in store.attempts().items()
+        if store.is_done(shard)
+        for model in notes["given_up"]
+    ]
 
 
 @app.command()
@@ -295,7 +331,7 @@ def _check_folder(flag: str, file: Path) -> None:
 
 
 def _write(file: Path | None, text: Callable[[], str]) -> None:
-    from gentheory.study.store import full_disk
+    from gentheory.study.files import full_disk
 
     if file is not None:
         with full_disk(file):

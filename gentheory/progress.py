@@ -21,7 +21,7 @@ from rich.text import Text
 
 from gentheory.measures import Results
 from gentheory.report.measured import Frame
-from gentheory.study.engine import Finished
+from gentheory.study.retries import Finished
 from gentheory.study.store import Store
 
 _LOOK_EVERY = 0.5

@@ -118,7 +118,7 @@ def main(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
 def refused(ended: Ended, message: str) -> None:
     """Status 2 and one sentence that says so; no traceback."""
     assert ended.code == 2, ended
-    assert "Traceback" not in ended.err
+    assert "Traceback" not in ended.err, ended.err
     sentences = [line for line in ended.err.splitlines() if line.startswith("gentheory: ")]
     assert len(sentences) == 1
     assert re.search(message, sentences[0]), sentences[0]

@@ -81,8 +81,9 @@ def population(tables: Tables) -> Population:
     """Sort the models of a study into settings, the groups by what varies among four columns.
 
     These are the data, the architecture, the number of training examples and the label noise. A
-    model is left out of every ranking where it diverged or has a loss that is not finite. Raises
-    `InputError` for tables without a model, a measure or a column that a report needs.
+    model is left out of every ranking where it diverged, was given up or has a loss that is not
+    finite. Raises `InputError` for tables without a model, a measure or a column that a report
+    needs.
     """
     _check(tables)
     models = tables.wide()
@@ -163,7 +164,7 @@ def _order(models: pd.DataFrame) -> list[int]:
 def _exclusions(models: pd.DataFrame) -> list[str]:
     finite = [bool(np.isfinite(row).all()) for row in np.asarray(models[_LOSSES], dtype=float)]
     return [
-        "diverged" if outcome == "diverged" else "" if is_finite else "loss not finite"
+        outcome if outcome in ("diverged", "failed") else "" if is_finite else "loss not finite"
         for outcome, is_finite in zip(models["outcome"], finite, strict=True)
     ]
 

@@ -1,122 +1,70 @@
-"""Who does the shards: this process, or a Dask cluster of processes on this machine."""
+"""Who makes the attempts: this process, processes on this machine, or a Dask cluster."""
 
-import signal
-import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
+import os
+import sys
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gentheory.errors import InputError
-from gentheory.study.plan import Shard
-from gentheory.study.store import DiskFullError, Store
-
-ENGINES = ("serial", "local")
+from gentheory.study import cluster
+from gentheory.study.attempt import Attempt, Ended, perform
+from gentheory.study.crew import Crew, Tell
+from gentheory.study.provenance import cores
+from gentheory.study.store import Store
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What became of one shard: done where `reason` is empty."""
+class Engine:
+    """An engine by its name, and how many workers it may use."""
 
-    shard: str
-    reason: str = ""
-    fatal: bool = False
-    """Nothing else will do better: a full disk. The run ends."""
+    name: str = "local"
+    """`serial`, `local`, or the address of a scheduler: tcp://host:port or tls://host:port."""
+    workers: int | None = None
+    """Processes of the local engine, one a core or CUDA device unless given; of a scheduler's
+    workers, use at most so many."""
 
+    def check(self, time_limit: float | None = None) -> None:
+        """Raise `InputError` unless there is such an engine, and it can end what takes longer."""
+        if self.name not in ("serial", "local") and not self.name.startswith(cluster.SCHEMES):
+            expected = "one of serial, local, tcp://host:port, tls://host:port"
+            raise InputError("engine", repr(self.name), expected, "choose one")
+        if self.name == "serial" and time_limit is not None:
+            raise InputError(
+                "--time-limit",
+                "the engine serial, which cannot end its own process",
+                "an engine with processes of its own",
+                "choose --engine local, or drop the limit",
+            )
 
-def do_shard(path: str, record: dict[str, Any]) -> Finished:
-    """Do one shard of the study in the folder; runs in whatever process an engine has chosen."""
-    # Imported here: a scheduler passes this function on without having to load torch.
-    from gentheory.study.shard import run_shard
+    def processes(self, threads: int) -> int | None:
+        """Workers of as many threads that it will use; None for all that a scheduler has."""
+        if self.name == "serial":
+            return 1
+        if self.workers is None and self.name == "local":
+            return len(cluster.devices()) or max(1, cores() // threads)
+        return self.workers
 
-    shard = Shard.from_dict(record)
-    try:
-        run_shard(Store.open(Path(path)), shard)
-    except DiskFullError as error:
-        return Finished(shard.id, str(error), fatal=True)
-    except Exception as error:
-        return Finished(shard.id, f"{type(error).__name__}: {error}")
-    return Finished(shard.id)
-
-
-def check(name: str) -> None:
-    """Raise `InputError` unless there is an engine of this name."""
-    if name not in ENGINES:
-        raise InputError("engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one")
-
-
-def run(
-    name: str, path: Path, shards: Sequence[Shard], *, workers: int
-) -> Generator[Finished, None, None]:
-    """Do the shards, yielding each as it ends, in whatever order that is."""
-    check(name)
-    if name == "serial":
-        for shard in shards:
-            yield do_shard(str(path), shard.to_dict())
-    else:
-        yield from _local(path, shards, workers=workers)
-
-
-def _local(path: Path, shards: Sequence[Shard], *, workers: int) -> Iterator[Finished]:
-    """A worker is one process with one task at a time; a killed one is replaced and its shard
-    tried again, until a shard has cost three workers."""
-    import dask.config
-    from distributed import Client, KilledWorker, as_completed
-
-    threads = shards[0].threads
-    settings = {
-        "distributed.scheduler.allowed-failures": 2,
-        "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": threads,
-        "distributed.nanny.pre-spawn-environ.MKL_NUM_THREADS": threads,
-        "distributed.worker.daemon": True,
-        "distributed.logging.distributed": "critical",
-    }
-    with (
-        tempfile.TemporaryDirectory(prefix="gentheory-") as scratch,
-        dask.config.set(settings),
-        _cluster(min(workers, len(shards)), scratch) as cluster,
-        Client(cluster) as client,
-    ):
-        futures = {
-            client.submit(do_shard, str(path), shard.to_dict(), key=f"shard-{shard.id}"): shard.id
-            for shard in shards
-        }
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except KilledWorker:
-                reason = "three worker processes died on it: out of memory, or killed from outside"
-                yield Finished(futures[future], reason)
-
-
-def _cluster(workers: int, scratch: str) -> Any:
-    from distributed import LocalCluster
-
-    with _deaf_to_interrupts():
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            # Any free port: two runs on one machine must not quarrel over the usual one.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            local_directory=scratch,
-            silence_logs=50,
-        )
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Generator[None, None, None]:
-    """What starts in here leaves Ctrl-C to the run, which then ends its workers in good order.
-
-    The threads of the cluster inherit the block, and so does every worker that they start.
-    """
-    resource_tracker.ensure_running()  # started later, by a thread of the cluster, it unblocks
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def run(
+        self, store: Store, waiting: deque[Attempt], note: Path, tell: Tell
+    ) -> Generator[tuple[Attempt, Ended], None, None]:
+        """Make the attempts, yielding each as it ends; whoever is told may add more."""
+        if self.name == "serial":
+            while waiting:
+                attempt = waiting.popleft()
+                yield attempt, perform(str(store.path), attempt.to_dict(), own_process=False)
+            return
+        # Another process may stand in another folder; links may lead elsewhere on other machines.
+        here = Path(os.path.abspath(store.path))
+        store, note = replace(store, path=here), here / note.relative_to(store.path)
+        threads = store.study.threads
+        most = self.processes(threads) or sys.maxsize
+        if self.name == "local":
+            devices = cluster.devices()
+            opened = cluster.local(min(most, len(waiting)), threads=threads, devices=devices)
+        else:
+            opened = cluster.remote(self.name)
+        with opened as client:
+            tell(cluster.dashboard(client))
+            yield from Crew(client, store, self.name, most, note, tell).work(waiting)

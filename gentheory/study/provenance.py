@@ -1,8 +1,10 @@
 """What a number was made with: versions, commit, machine."""
 
+import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ def provenance() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
         "cores": cores(),
     }
+
+
+@cache
+def made_with() -> dict[str, str]:
+    """Versions of all that a model's digits depend on, and a digest of gentheory's own source."""
+    digits = ("gentheory", "torch", "numpy", "scipy", "duckdb")
+    package, source = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        source.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    return {**dict(map(_version, digits)), "gentheory's source": source.hexdigest()[:12]}
 
 
 def cores() -> int:

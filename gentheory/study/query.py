@@ -11,7 +11,8 @@ import duckdb
 
 from gentheory.errors import InputError
 from gentheory.study import gather
-from gentheory.study.store import TABLES, TABLES_ALONG, Store, full_disk
+from gentheory.study.files import full_disk
+from gentheory.study.store import TABLES, TABLES_ALONG, Store
 
 VIEWS = (*TABLES, *TABLES_ALONG)
 """What a question may name, of which a study has those that its shards have."""

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
 from gentheory.study.along import TRAJECTORY, measured_along, stands, trajectory_rows
 from gentheory.study.conditions import loss_options, objective_decay
+from gentheory.study.files import write_json, write_table
 from gentheory.study.job import Job
 from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
 from gentheory.study.settings import plain_types
-from gentheory.study.store import Store, write_json, write_table
+from gentheory.study.store import Store
 from gentheory.training.evaluate import Evaluation, evaluate
 from gentheory.training.loop import Trained
 
@@ -81,16 +82,29 @@ _DIVERGED = Estimate.missing("refused", "the model's training diverged")
 Report = Callable[[Mapping[str, Any]], None]
 
 
-def run_shard(store: Store, shard: Shard) -> None:
+def run_shard(
+    store: Store,
+    shard: Shard,
+    *,
+    piece_of: str | None = None,
+    nonce: str | None = None,
+    guard: Callable[[Path], AbstractContextManager[Any]] = nullcontext,
+) -> None:
     """Train and measure the shard, and commit it, unless another runner has done so by now.
 
     A model that diverges or a measure that fails is a row with its reason; only what stops the
-    whole shard raises.
+    whole shard raises. It may be a piece of a planned shard. The work is done under `guard`,
+    which is told the private folder, whose name ends in the nonce.
     """
-    if store.is_done(shard.id):
+    place = store if piece_of is None else store.pieces(piece_of)
+    if place.is_done(shard.id):
         return
     torch.set_num_threads(shard.threads)
-    with store.writing(shard.id) as folder:
+    piece = None if piece_of is None else shard.id
+    with (
+        store.writing(piece_of or shard.id, nonce=nonce, piece=piece) as folder,
+        guard(folder),
+    ):
         work(shard, folder, _reporter(folder))
 
 
@@ -269,7 +283,7 @@ def _model_rows(
     shifted: Evaluation | None,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for m, point in enumerate(shard.points):
+    for m in range(len(shard.points)):
         diverged = trained.outcomes[m] == "diverged"
         names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr")
         # The parameters are those of the last good epoch: not what this training led to.
@@ -280,25 +294,33 @@ def _model_rows(
         measured = dict.fromkeys(found, math.nan) if diverged else found
         rows.append(
             {
-                **point.settings,
-                "model": point.id,
-                "shard": shard.id,
-                "position": m,
-                "part": point.part,
-                "data": Recipe(**point.data).label,
-                "architecture": point.architecture,
-                "family": point.family,
-                "options": json.dumps(point.model["options"], sort_keys=True),
-                "n_train": point.data["n_train"],
-                "draw": point.draw,
+                **untrained_row(shard, m),
                 "outcome": trained.outcomes[m],
                 "steps": int(trained.steps[m]),
                 "training_time": float(trained.training_time[m]),
-                "num_parameters": point.model["num_params"],
                 **measured,
             }
         )
     return rows
+
+
+def untrained_row(shard: Shard, m: int) -> dict[str, Any]:
+    """What the table of models says of model m before it is trained."""
+    point = shard.points[m]
+    return {
+        **point.settings,
+        "model": point.id,
+        "shard": shard.id,
+        "position": m,
+        "part": point.part,
+        "data": Recipe(**point.data).label,
+        "architecture": point.architecture,
+        "family": point.family,
+        "options": json.dumps(point.model["options"], sort_keys=True),
+        "n_train": point.data["n_train"],
+        "draw": point.draw,
+        "num_parameters": point.model["num_params"],
+    }
 
 
 def _curve_rows(points: tuple[Point, ...], trained: Trained) -> list[dict[str, Any]]:

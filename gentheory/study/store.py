@@ -6,6 +6,8 @@
     DIR/inflight/ID.NONCE/        shards being made: progress.json, and what is ready
     DIR/inflight/ID.NONCE.json    who makes it: there before the folder, and until it is committed
     DIR/failures/ID.json          why a shard failed the last time
+    DIR/attempts/ID.json          attempts at a shard that failed, and models that were given up
+    DIR/pieces/ID/                parts of a shard whose failing model is looked for
     DIR/runs/ID.json              when, where and with which versions the study was run
     DIR/cache/                    tables of many shards in few files: may be deleted at any time
 
@@ -14,24 +16,20 @@ resume is to do the planned shards that are not committed; to do one twice is ha
 """
 
 import errno
-import json
-import os
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from gentheory.errors import InputError
-from gentheory.study import catalogue, gather
+from gentheory.study import catalogue, gather, owner
 from gentheory.study.catalogue import Commit
+from gentheory.study.files import full_disk, read_json, sync, write_json
 from gentheory.study.spec import Study, parse
 
 if TYPE_CHECKING:
@@ -42,25 +40,10 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 TABLES = ("models", "measures", "curves", "costs")
+TRACE = "trace.txt"
+"""Where the process that makes a shard would say how it died."""
 TABLES_ALONG = ("trajectory", "measures_along")
 """Tables of shards with checkpoints along training; empty where no shard has any."""
-OWNER_SILENT_AFTER = 120.0
-"""Seconds without a sign of life after which a shard in flight on another host counts as lost."""
-
-
-class DiskFullError(InputError):
-    """No room for the results; what was committed before is untouched."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            str(path),
-            "no space left on the device",
-            "room for the results",
-            "free some space and run the same command again: finished shards are kept",
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (Path(self.place),)
 
 
 @dataclass(frozen=True)
@@ -192,28 +175,56 @@ class Store:
         return missing
 
     @contextmanager
-    def writing(self, shard: str) -> Generator[Path, None, None]:
-        """A private folder that becomes the shard when the block ends well, and goes otherwise."""
-        nonce = uuid.uuid4().hex[:12]
-        folder = self.path / "inflight" / f"{shard}.{nonce}"
+    def writing(
+        self, shard: str, *, nonce: str | None = None, piece: str | None = None
+    ) -> Generator[Path, None, None]:
+        """A private folder that becomes the shard when the block ends well, and goes otherwise.
+
+        With `piece` it becomes a piece of the shard, in a folder beside the shards.
+        """
+        folder = self.inflight_folder(shard, nonce or uuid.uuid4().hex[:12])
         try:
             with full_disk(self.path):
                 folder.parent.mkdir(exist_ok=True)
-                write_json(_owner_file(folder), _owner())
+                write_json(_owner_file(folder), owner.owner())
                 folder.mkdir()
-                yield folder
-                self._commit(shard, folder)
+                with owner.beating(_owner_file(folder)):
+                    yield folder
+                if piece is None:
+                    self._commit(shard, folder)
+                else:
+                    self.pieces(shard)._commit(piece, folder)
         finally:
             _forget(folder)
 
+    def inflight_folder(self, shard: str, nonce: str) -> Path:
+        """Where a shard is made under this nonce."""
+        return self.path / "inflight" / f"{shard}.{nonce}"
+
+    def was_begun(self, shard: str, nonce: str) -> bool:
+        """Whether some process began to make it under this nonce, and did not end in order."""
+        return _owner_file(self.inflight_folder(shard, nonce)).exists()
+
+    def forget(self, shard: str, nonce: str) -> None:
+        """Remove what an attempt under this nonce has left, of which nobody will make any more."""
+        _forget(self.inflight_folder(shard, nonce))
+
+    def pieces(self, shard: str) -> "Store":
+        """Stacks of fewer models that will make up the shard, as shards of a folder of their own.
+
+        In flight they stand in this folder, as the shard that they are for.
+        """
+        return replace(self, path=self.path / "pieces" / shard)
+
     def _commit(self, shard: str, folder: Path) -> None:
-        (folder / "progress.json").unlink(missing_ok=True)
+        for name in ("progress.json", TRACE):
+            (folder / name).unlink(missing_ok=True)
         record = {"sizes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())}}
         for file in folder.iterdir():
-            _sync(file)
+            sync(file)
         write_json(folder / "shard.json", record)
         target = self.path / "shards" / shard
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not self.is_done(shard):
             shutil.rmtree(target)
         try:
@@ -222,7 +233,7 @@ class Store:
             # Somebody else was first with the same shard, which holds the same.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        _sync(target.parent)
+        sync(target.parent)
         (self.path / "failures" / f"{shard}.json").unlink(missing_ok=True)
 
     def fail(self, shard: str, reason: str) -> None:
@@ -244,28 +255,57 @@ class Store:
         found = {shard: read_json(folder / f"{shard}.json") for shard in noted}
         return {shard: record["reason"] for shard, record in found.items() if record is not None}
 
+    def note_attempt(self, shard: str, models: Sequence[str], reason: str) -> None:
+        """Note that an attempt at these models of the shard failed, and why."""
+        self._note(shard, "attempts", {"models": list(models), "reason": reason})
+
+    def note_given_up(self, shard: str, model: str, reason: str) -> None:
+        """Note that the shard is committed without this model, and why."""
+        self._note(shard, "given_up", {"model": model, "reason": reason})
+
+    def _note(self, shard: str, what: str, record: Mapping[str, Any]) -> None:
+        file = self.path / "attempts" / f"{shard}.json"
+        file.parent.mkdir(exist_ok=True)
+        notes = read_json(file) or {"attempts": [], "given_up": []}
+        write_json(file, {**notes, what: [*notes[what], record]})
+
+    def attempts(self) -> dict[str, dict[str, Any]]:
+        """Notes by shard, of planned shards at which an attempt failed: `attempts`, `given_up`."""
+        found = {file.stem: read_json(file) for file in self.path.glob("attempts/*.json")}
+        return {
+            shard: notes
+            for shard in self.sizes
+            if (notes := found.get(shard)) is not None and notes.keys() >= {"attempts", "given_up"}
+        }
+
     def inflight(self) -> list[InFlight]:
         """Shards being made, and what stopped processes left behind (`alive` is False)."""
         found: list[InFlight] = []
         for file in sorted((self.path / "inflight").glob("*.*.json")):
-            owner, folder = read_json(file), file.with_suffix("")
-            if owner is not None:  # committed since the folder was listed
+            process, folder = read_json(file), file.with_suffix("")
+            if process is not None:  # committed since the folder was listed
                 progress = read_json(folder / "progress.json") or {}
-                shard, alive = folder.name.split(".")[0], _alive(folder, owner)
-                found.append(InFlight(shard, folder, owner, progress, alive))
+                shard, alive = folder.name.split(".")[0], owner.is_alive(process, _signs(folder))
+                found.append(InFlight(shard, folder, process, progress, alive))
         return found
 
-    def sweep(self) -> None:
-        """Remove what stopped processes left behind."""
+    def sweep(self, watch: owner.Watch | None = None) -> None:
+        """Remove what stopped processes left behind; those of other machines only if `watch` has
+        seen them stand still for long enough."""
+        watch = watch or owner.Watch()
         for item in self.inflight():
-            if not item.alive:
+            if watch.is_lost(item.owner, _signs(item.path)):
                 _forget(item.path)
 
     def note_run(self, run: str, record: Mapping[str, Any]) -> None:
         """Keep what is known of one run of the study: times, command, versions, machine."""
-        folder = self.path / "runs"
-        folder.mkdir(exist_ok=True)
-        write_json(folder / f"{run}.json", record)
+        file = self.run_note(run)
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, record)
+
+    def run_note(self, run: str) -> Path:
+        """Where that is kept."""
+        return self.path / "runs" / f"{run}.json"
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, oldest first."""
@@ -285,75 +325,13 @@ class Store:
         gather.extend(self.path, (*TABLES, *TABLES_ALONG), list(self.sizes), shard)
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Rows as a Parquet file with these columns and SQL types."""
-    import pandas as pd
-
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    casts = ", ".join(f'cast("{name}" as {kind}) as "{name}"' for name, kind in columns.items())
-    with duckdb.connect() as connection:
-        connection.execute("set threads = 1")
-        connection.register("frame", frame)
-        target = str(path).replace("'", "''")
-        connection.execute(f"copy (select {casts} from frame) to '{target}' (format parquet)")
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        aside.write_text(json.dumps(record, allow_nan=False))
-        _sync(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, or where it is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-@contextmanager
-def full_disk(path: Path) -> Generator[None, None, None]:
-    """Turn the ways in which libraries say that a disk is full into one `InputError`."""
-    try:
-        yield
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        texts = ("No space left", "File too large", "Could not write")
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (
-            not isinstance(error, InputError) and any(text in str(error) for text in texts)
-        ):
-            raise DiskFullError(path) from error
-        raise
-
-
-def _owner() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"pid": pid, "host": socket.gethostname(), "born": _born(pid), "started": time.time()}
-
-
-def _alive(folder: Path, owner: Mapping[str, Any]) -> bool:
-    """Whether the owner still runs: asked of the kernel here, judged by its last word elsewhere."""
-    if owner.get("host") == socket.gethostname():
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return _born(owner["pid"]) == owner.get("born", "")
-    last = max(map(_modified, (_owner_file(folder), *folder.glob("*.json"))))
-    return time.time() - last < OWNER_SILENT_AFTER
-
-
 def _owner_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
+
+
+def _signs(folder: Path) -> tuple[Path, ...]:
+    """The files that its owner touches while it lives."""
+    return (_owner_file(folder), *folder.glob("*.json"))
 
 
 def _forget(folder: Path) -> None:
@@ -362,35 +340,8 @@ def _forget(folder: Path) -> None:
     _owner_file(folder).unlink(missing_ok=True)
 
 
-def _born(pid: int) -> str:
-    """When the process was started, in the kernel's ticks: its number may be given to another.
-
-    Empty for a process that is over, and where the kernel does not tell.
-    """
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return ""
-    return "" if state in "XZ" else fields[18]
-
-
 def _foreign(path: Path) -> bool:
     """Whether there is anything but a study's description there, whole or half-written."""
     if not path.exists():
         return False
     return not path.is_dir() or any(not f.name.startswith("study.json") for f in path.iterdir())
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gentheory.study.store import Store, full_disk
+from gentheory.study.files import full_disk
+from gentheory.study.store import Store
 from gentheory.study.tables import read_tables
 from gentheory.trust.fitting import fit
 from gentheory.trust.record import SHIPPED

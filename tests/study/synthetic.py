@@ -7,7 +7,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from gentheory.study.store import FORMAT, TABLES, Store, write_json
+from gentheory.study.files import write_json
+from gentheory.study.store import FORMAT, TABLES, Store
 
 MEASURES = ("tic.exact", "tic.diagonal", "norms.parameters", "norms.distance")
 _ID = "0123456789abcdef"

@@ -124,7 +124,10 @@ def test_bad_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tiny.write(tmp_path / "study.toml", tiny.study())
     ended = tiny.main(capsys, "run", file, "--out", tmp_path / "out", "--engine", "mpi")
-    tiny.refused(ended, r"engine: found 'mpi', expected one of serial, local; choose one")
+    tiny.refused(
+        ended,
+        r"engine: found 'mpi', expected one of serial, local, tcp://host:port, tls:.*; choose one",
+    )
     assert not (tmp_path / "out").exists()
 
 

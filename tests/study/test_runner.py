@@ -10,8 +10,9 @@ import tiny
 from gentheory.checkpoint import load
 from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
-from gentheory.study import engine, plan, runner
+from gentheory.study import plan, runner
 from gentheory.study import shard as shards
+from gentheory.study.retries import Finished
 from gentheory.study.spec import parse
 from gentheory.study.store import Store
 
@@ -90,19 +91,19 @@ def test_running_twice_does_nothing_the_second_time(store: Store) -> None:
 
 def test_an_unknown_engine_changes_nothing(tmp_path: Path) -> None:
     store = create(tmp_path / "out")
-    with pytest.raises(InputError, match="engine: found 'mpi', expected one of serial, local"):
+    with pytest.raises(InputError, match="engine: found 'mpi', expected one of serial, local, tcp"):
         runner.run(store, engine_name="mpi")
     assert [file.name for file in store.path.iterdir()] == ["study.json"]
 
 
 def test_each_shard_is_told_as_it_ends(tmp_path: Path) -> None:
-    store, told = create(tmp_path / "out"), list[tuple[engine.Finished, int]]()
+    store, told = create(tmp_path / "out"), list[tuple[Finished, int]]()
 
-    def on_shard(item: engine.Finished) -> None:
+    def on_shard(item: Finished) -> None:
         told.append((item, len(store.done())))
 
     runner.run(store, engine_name="serial", on_shard=on_shard)
-    assert told == [(engine.Finished(s), n) for n, s in enumerate(store.sizes, 1)]
+    assert told == [(Finished(s), n) for n, s in enumerate(store.sizes, 1)]
 
 
 def test_a_shard_cut_in_half_is_done_again(tmp_path: Path) -> None:
@@ -122,24 +123,27 @@ def test_a_shard_that_raises_is_told_and_done_by_the_next_run(
 ) -> None:
     file, out = tiny.write(tmp_path / "study.toml", tiny.study()), tmp_path / "out"
     command = ("run", file, "--out", out, "--engine", "serial")
-    work, broken = shards.work, list[str]()
+    work, first = shards.work, plan.shards(parse(tiny.study(), place="it"))[0]
 
     def first_breaks(shard: Any, *rest: Any) -> None:
-        broken.append(shard.id)
-        if len(broken) == 1:
+        if shard.points[0] in first.points:
             raise RuntimeError("the first one broke")
         work(shard, *rest)
 
-    monkeypatch.setattr(shards, "work", first_breaks)
-    ended = tiny.main(capsys, *command)
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "work", first_breaks)
+        ended = tiny.main(capsys, *command)
     assert ended.code == 1
     assert ended.out == f"2 of 4 models done in {out}\n"
-    why = f"shard {broken[0]}: RuntimeError: the first one broke"
+    why = f"shard {first.id}: every model failed: RuntimeError: the first one broke"
     assert f"failed: {why}\nThe same command tries the failed shards again.\n" in ended.err
     status = tiny.main(capsys, "status", out).out
     assert "done          2\n" in status
     assert "failed        2\n" in status
-    assert why.replace(": Run", ": failed: Run") in status
+    assert why.replace(": every", ": failed: every") in status
+    # Three of the whole stack, three of each of its two models.
+    again = f"shard {first.id}: an attempt at 2 models: RuntimeError: the first one broke\n"
+    assert again * 3 + again.replace("2 models", "1 model") * 6 in status
     assert tiny.main(capsys, *command).code == 0
     assert "failed        0\n" in tiny.main(capsys, "status", out).out
     tiny.assert_same(Store.open(out), tiny.done(tmp_path / "reference", tiny.study()))

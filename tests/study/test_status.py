@@ -9,9 +9,10 @@ import pytest
 import tiny
 
 from gentheory.study import runner
+from gentheory.study.files import write_json
 from gentheory.study.spec import parse
 from gentheory.study.standing import standing
-from gentheory.study.store import FORMAT, Store, write_json
+from gentheory.study.store import FORMAT, Store
 
 STUDY = parse(tiny.study(), place="it")
 

@@ -16,9 +16,11 @@ import pytest
 import tiny
 
 from gentheory.errors import InputError
+from gentheory.study import owner
 from gentheory.study import store as stores
+from gentheory.study.files import read_json, write_json
 from gentheory.study.spec import parse
-from gentheory.study.store import FORMAT, Store, read_json, write_json
+from gentheory.study.store import FORMAT, Store
 
 STUDY = parse(tiny.study(), place="it")
 
@@ -303,7 +305,7 @@ def test_a_process_number_given_again_is_not_the_owner(store: Store) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_zombie_is_not_alive(store: Store) -> None:
-    code = "import json, gentheory.study.store as s; print(json.dumps(s._owner()), flush=True)"
+    code = "import json, gentheory.study.owner as o; print(json.dumps(o.owner()), flush=True)"
     # Nobody waits for it, so that its number stays taken.
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -318,14 +320,72 @@ def test_another_host_is_judged_by_its_silence(store: Store) -> None:
     shard = next(iter(store.sizes))
     folder = unfinished(store, shard, {"pid": os.getpid(), "host": "elsewhere"})
     assert [i.alive for i in store.inflight()] == [True]
-    long_ago = time.time() - stores.OWNER_SILENT_AFTER - 1
+    long_ago = time.time() - owner.SILENT_AFTER - 1
     os.utime(owner_file(folder), (long_ago, long_ago))
     assert [i.alive for i in store.inflight()] == [False]
     write_json(folder / "progress.json", {"measured": 1})
     assert [(i.alive, i.progress) for i in store.inflight()] == [(True, {"measured": 1})]
-    os.utime(folder / "progress.json", (long_ago, long_ago))
-    store.sweep()
-    assert not folder.exists()
+
+
+def test_another_kernel_is_another_host_whatever_its_name(store: Store) -> None:
+    here = owner.owner()
+    unfinished(store, next(iter(store.sizes)), {**here, "pid": 2**22 + 1, "kernel": "elsewhere"})
+    assert [i.alive for i in store.inflight()] == [True]
+
+
+@pytest.mark.parametrize("jump", [-86400.0, -200.0, 200.0, 86400.0])
+def test_a_clock_that_jumps_takes_no_work_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Every file's time and this machine's are off by the jump, and a living process works on."""
+    mine, theirs = store.sizes
+    other = unfinished(store, theirs, {"pid": 1, "host": "elsewhere"})
+    watch, clock = owner.Watch(), [1000.0]
+    monkeypatch.setattr(owner.time, "monotonic", lambda: clock[0])
+    with store.writing(mine) as folder:
+        store.sweep(watch)
+        _put_clock(monkeypatch, jump)
+        stamp = time.time()
+        os.utime(owner_file(folder), (stamp - jump, stamp - jump))
+        os.utime(owner_file(other), (stamp - jump, stamp - jump))
+        for _ in range(3):  # it gives signs of life, by a clock of its own
+            clock[0] += owner.SILENT_AFTER - 1
+            store.sweep(watch)
+            os.utime(owner_file(other), (stamp - 2 * jump, stamp - 2 * jump + clock[0]))
+        assert {i.shard for i in store.inflight()} == {mine, theirs}
+        assert next(i.alive for i in store.inflight() if i.shard == mine)
+        store.sweep(watch)
+        clock[0] += owner.SILENT_AFTER
+        store.sweep(watch)  # silent for as long as this process has looked on
+        assert {i.shard for i in store.inflight()} == {mine}
+    assert store.is_done(mine)
+
+
+def _put_clock(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+
+
+def test_the_age_of_a_sign_is_taken_by_the_clock_of_the_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unfinished(store, next(iter(store.sizes)), {"pid": 1, "host": "elsewhere"})
+    _put_clock(monkeypatch, -3600.0)
+    assert [i.alive for i in store.inflight()] == [True]
+    ahead = time.time() + 2 * 3600.0
+    os.utime(owner_file(folder), (ahead, ahead))
+    assert [i.alive for i in store.inflight()] == [False]
+    assert list((store.path / "inflight").glob("*.tmp")) == []
+
+
+def test_a_process_at_work_gives_signs_of_life(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "BEAT", 0.01)
+    with store.writing(next(iter(store.sizes))) as folder:
+        os.utime(owner_file(folder), (1.0, 1.0))
+        tiny.until(lambda: owner_file(folder).stat().st_mtime > 1.0)
+    assert not owner_file(folder).exists()
 
 
 def test_runs_are_told_oldest_first(store: Store) -> None:
