@@ -33,9 +33,13 @@ class Examples:
 
 
 def outputs_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
-    """Of all examples at the risk's parameters, in float64."""
-    with torch.no_grad():
-        return torch.cat([risk.outputs(risk.theta, x).double() for x, _ in risk.batches()])
+    """Of all examples at the risk's parameters, in float64; computed once a risk."""
+
+    def compute() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([risk.outputs(risk.theta, x).double() for x, _ in risk.batches()])
+
+    return risk.once("outputs", compute)
 
 
 def over_examples(function: Callable[..., Tensor], *columns: Tensor) -> Tensor:

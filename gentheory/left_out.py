@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from gentheory.bases import eigenbases
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature.moments import check_size, eigenbases, jacobian, jacobians
+from gentheory.curvature.moments import check_size, jacobian, jacobians
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.examples import Examples
+from gentheory.factors.layered import layers_of, outputs_along
 from gentheory.factors.sample_space import SampleSpace
 from gentheory.losses import Loss
 from gentheory.middles import roots
@@ -54,8 +56,12 @@ def sample_space(risk: EmpiricalRisk, *, max_size: int, place: str) -> SampleSpa
 
 def _by_parameters(risk: EmpiricalRisk) -> OutputModes:
     basis = eigenbases(risk, "ggn", Generator())[0]
-    modes = [rows.double() @ basis.vectors for rows, _, _ in jacobians(risk)]
-    return OutputModes(basis.values.clamp(min=0), torch.cat(modes))
+    layers = layers_of(risk)
+    if layers is None:
+        modes = torch.cat([rows.double() @ basis.vectors for rows, _, _ in jacobians(risk)])
+    else:
+        modes = outputs_along(risk, layers, basis.vectors)
+    return OutputModes(basis.values.clamp(min=0), modes)
 
 
 def _chosen_residuals(

@@ -1,4 +1,4 @@
-"""The predicted gap tr((H + λ)⁻¹ C) / n in a basis in which H is taken to be diagonal."""
+"""Dense H and C, their eigenbases, and the predicted gap tr((H + λ)⁻¹ C) / n in such a basis."""
 
 from dataclasses import dataclass
 
@@ -92,6 +92,50 @@ class Modes:
             float(share.sum() + (self.unseen - 1) * share[-1]),
             float((self.gradient.square() * inverse).sum()) / 2,
         )
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Curvature H, covariance C and mean gradient of the data's part, on some parameters; float64.
+
+    Weight decay is left out: it changes no eigenvector, and `modes` adds it.
+    """
+
+    where: slice
+    curvature: Float[Tensor, "p p"]
+    covariance: Float[Tensor, "p p"]
+    gradient: Float[Tensor, " p"]
+
+    def part(self, block: slice) -> "Moments":
+        """On fewer of the parameters."""
+        own = slice(block.start - self.where.start, block.stop - self.where.start)
+        return Moments(
+            block, self.curvature[own, own], self.covariance[own, own], self.gradient[own]
+        )
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """The eigendecomposition of a block's curvature, and what the block holds in that basis."""
+
+    where: slice
+    values: Float[Tensor, " p"]
+    vectors: Float[Tensor, "p p"]  # as columns
+    covariance: Float[Tensor, " p"]
+    gradient: Float[Tensor, " p"]
+
+    @classmethod
+    def of(cls, moments: Moments) -> "Eigenbasis":
+        """p³ operations."""
+        values, vectors = torch.linalg.eigh(moments.curvature)
+        covariance = (vectors * (moments.covariance @ vectors)).sum(0)
+        return cls(moments.where, values, vectors, covariance, vectors.T @ moments.gradient)
+
+    def modes(self, risk: EmpiricalRisk, *, centred: bool) -> Modes:
+        """With the risk's weight decay in H and in the gradients."""
+        theta = self.vectors.T @ risk.theta[self.where].double()
+        parts = (self.values, self.covariance, self.gradient, theta)
+        return Modes.decayed(risk, *parts, centred=centred)
 
 
 @dataclass(frozen=True)

@@ -134,12 +134,23 @@ class EmpiricalRisk:
         part._fields = self._fields  # named inputs come packed, as the batches have them
         return part
 
-    def at(self, theta: Float[Tensor, " P"]) -> "EmpiricalRisk":
-        """This risk with other parameters as its own. Shares model and data with this one."""
+    def at(
+        self, theta: Float[Tensor, " P"], *, weight_decay: float | None = None
+    ) -> "EmpiricalRisk":
+        """This risk with other parameters as its own, and another weight decay if it is given.
+
+        Shares model and data, and what has been found out about them, with this one.
+        """
         other = copy.copy(self)
         other.theta = theta.detach().to(self.theta, copy=True)
+        other.weight_decay = self.weight_decay if weight_decay is None else weight_decay
         other._results = {}
         return other
+
+    def shares_all_but_theta(self, other: "EmpiricalRisk") -> bool:
+        """Whether `at` made one of the other: model, loss and data are the same objects."""
+        pairs = ((self.module, other.module), (self.loss, other.loss))
+        return all(a is b for a, b in (*pairs, (self._batches, other._batches)))
 
     def joined(self) -> Batch:
         """All examples as one batch, in the frozen order; a copy.
@@ -212,8 +223,9 @@ class EmpiricalRisk:
         return self.example_losses(theta).double().mean() + penalty
 
     def gradient(self, theta: Float[Tensor, " P"] | None = None) -> Float[Tensor, " P"]:
-        """Gradient of L, in theta's dtype."""
-        theta = self.theta if theta is None else theta
+        """Gradient of L, in theta's dtype; computed once for the risk's own parameters."""
+        if theta is None:
+            return self.once("gradient", lambda: self.gradient(self.theta)).clone()
         total = torch.zeros_like(theta, dtype=torch.float64)
         for batch in self.batches():
             total += torch.func.grad(self.loss_sum)(theta, batch)

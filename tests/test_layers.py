@@ -23,6 +23,7 @@ LAYERS = (
     ("curvature", "factors"),
     (
         "ascent",
+        "bases",
         "evidence",
         "left_out",
         "noise_scale",
@@ -46,6 +47,7 @@ SIDEWAYS = {
     ("modes", "risk"),
     ("ascent", "parameter_sets"),
     ("evidence", "predicted"),
+    ("left_out", "bases"),
     ("left_out", "predicted"),
     ("noise_scale", "predictions"),
     ("predictions", "parameter_sets"),

@@ -1,7 +1,6 @@
 """Curvature and gradient covariance as dense blocks, from one pass of Jacobians."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -13,48 +12,11 @@ from gentheory.data.batches import Batch
 from gentheory.errors import InputError
 from gentheory.examples import over_examples
 from gentheory.middles import Curvature, middle_of
-from gentheory.modes import Modes
+from gentheory.modes import Moments
 from gentheory.risk import EmpiricalRisk
 
 _JACOBIAN_BYTES = 8 * 2**20
 """Jacobians at once: chunks that stay near the caches beat larger ones on CPU."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Curvature H, covariance C and mean gradient of the data's part, on some parameters; float64.
-
-    Weight decay is left out: it changes no eigenvector, and `modes` adds it.
-    """
-
-    where: slice
-    curvature: Float[Tensor, "p p"]
-    covariance: Float[Tensor, "p p"]
-    gradient: Float[Tensor, " p"]
-
-
-@dataclass(frozen=True)
-class Eigenbasis:
-    """The eigendecomposition of a block's curvature, and what the block holds in that basis."""
-
-    where: slice
-    values: Float[Tensor, " p"]
-    vectors: Float[Tensor, "p p"]  # as columns
-    covariance: Float[Tensor, " p"]
-    gradient: Float[Tensor, " p"]
-
-    @classmethod
-    def of(cls, moments: Moments) -> "Eigenbasis":
-        """p³ operations."""
-        values, vectors = torch.linalg.eigh(moments.curvature)
-        covariance = (vectors * (moments.covariance @ vectors)).sum(0)
-        return cls(moments.where, values, vectors, covariance, vectors.T @ moments.gradient)
-
-    def modes(self, risk: EmpiricalRisk, *, centred: bool) -> Modes:
-        """With the risk's weight decay in H and in the gradients."""
-        theta = self.vectors.T @ risk.theta[self.where].double()
-        parts = (self.values, self.covariance, self.gradient, theta)
-        return Modes.decayed(risk, *parts, centred=centred)
 
 
 def check_size(place: str, size: int, max_params: int) -> None:
@@ -66,25 +28,6 @@ def check_size(place: str, size: int, max_params: int) -> None:
             f"at most max_params = {max_params}",
             "use one in sample space, by Kronecker factors or by diagonals, or raise max_params",
         )
-
-
-def eigenbases(
-    risk: EmpiricalRisk,
-    curvature: Curvature,
-    generator: Generator,
-    *,
-    blocks: Sequence[slice] | None = None,
-) -> list[Eigenbasis]:
-    """Of each block, or of the whole. Computed once a risk, unless targets are drawn for it."""
-
-    def compute() -> list[Eigenbasis]:
-        found = dense_moments(risk, curvature, generator, blocks=blocks)
-        return [Eigenbasis.of(moments) for moments in found]
-
-    if curvature == "sampled_fisher":
-        return compute()
-    key = ("eigenbases", curvature, tuple((b.start, b.stop) for b in blocks or ()))
-    return risk.once(key, compute)
 
 
 def dense_moments(

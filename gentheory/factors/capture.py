@@ -53,6 +53,22 @@ class Capture:
             groups.setdefault(key, []).append(name)
         return list(groups.values())
 
+    def combined(self, rows: Float[Tensor, "j B K"]) -> "Capture":
+        """For sums of the cotangents, each example's with weights of its own."""
+        factors: dict[str, Factor] = {}
+        for names in self.same_gradients():
+            own = self.factors[names[0]].gradients
+            gradients = torch.einsum("jbk,lkbto->ljbto", rows.to(own), own)
+            factors |= {name: Factor(self.factors[name].inputs, gradients) for name in names}
+        rest = torch.einsum("jbk,kbp->jbp", rows.to(self.rest), self.rest)
+        return Capture(self.outputs, {name: factors[name] for name in self.factors}, rest)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers held; what two parameters share counts once."""
+        parts = [t for f in self.factors.values() for t in (f.inputs, f.gradients)]
+        return sum({t.data_ptr(): t.numel() for t in [self.rest, *parts]}.values())
+
 
 Cotangents = Callable[[Float[Tensor, "B C"]], Float[Tensor, "K B C"]]
 """Outputs -> what is pulled back through the model."""

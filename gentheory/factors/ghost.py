@@ -52,6 +52,18 @@ def factor_gram(factor: Factor) -> Float[Tensor, "B K K"]:
     return _own_products(factor.dense())  # the parameter is smaller than its positions' products
 
 
+def factor_norms(factor: Factor) -> Float[Tensor, "K B"]:
+    """Squared lengths of each example's K gradients in one parameter."""
+    a, g = factor.inputs, factor.gradients
+    positions, features, outputs = a.shape[2], a.shape[3], g.shape[4]
+    if positions == 1:
+        return torch.einsum("lkbo,lb->kb", g[:, :, :, 0].square(), a.square().sum((2, 3)))
+    if positions * (features + outputs) < features * outputs:
+        return torch.stack([((a @ a.mT) * (own @ own.mT)).sum((0, 2, 3)) for own in g.unbind(1)])
+    rows = (Factor(a, own[:, None]).dense()[0] for own in g.unbind(1))
+    return torch.stack([row.square().sum(-1) for row in rows])
+
+
 def _scaled_gram(
     g: Float[Tensor, "L K B C"], lengths: Float[Tensor, "L B"]
 ) -> Float[Tensor, "B K K"]:

@@ -19,6 +19,9 @@ from gentheory.modes import Modes
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 
+Pairs = dict[str, tuple[Float[Tensor, "L D"], Float[Tensor, "L D D"]]]
+"""Eigenvalues and eigenvectors of each parameter's factor."""
+
 
 @dataclass(frozen=True)
 class Kronecker:
@@ -63,10 +66,16 @@ def eigenbasis(risk: EmpiricalRisk, curvature: Curvature, generator: Generator) 
     """That of the factors of this curvature; computed once a risk, unless it is sampled."""
 
     def compute() -> Eigenbasis:
-        return Eigenbasis.of(kronecker(risk, middle_of(risk, curvature, generator)))
+        factors = kronecker(risk, middle_of(risk, curvature, generator))
+        inputs = risk.once("eigenvectors of inputs", lambda: _eigenpairs(factors.inputs))
+        return Eigenbasis.of(factors, inputs=inputs)
 
     sampled = curvature == "sampled_fisher"
     return compute() if sampled else risk.once(("eigenbasis", curvature), compute)
+
+
+def _eigenpairs(matrices: dict[str, Tensor]) -> Pairs:
+    return {name: tuple(torch.linalg.eigh(matrix)) for name, matrix in matrices.items()}
 
 
 def _accumulate(sums: dict[str, list[Tensor]], name: str, parts: tuple[Tensor, ...]) -> None:
@@ -126,9 +135,9 @@ class Eigenbasis:
     gradient: Float[Tensor, " P"]  # mean gradient as a vector
 
     @classmethod
-    def of(cls, factors: Kronecker) -> "Eigenbasis":
-        """Eigendecompositions of both factors of each parameter."""
-        inputs = {name: torch.linalg.eigh(a) for name, a in factors.inputs.items()}
+    def of(cls, factors: Kronecker, *, inputs: Pairs | None = None) -> "Eigenbasis":
+        """Eigendecompositions of both factors; that of the inputs may be known."""
+        inputs = _eigenpairs(factors.inputs) if inputs is None else inputs
         gradients = {name: torch.linalg.eigh(s) for name, s in factors.curvature.items()}
         parts: dict[str, Tensor] = {}
         for name, (a, _) in inputs.items():

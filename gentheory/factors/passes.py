@@ -18,6 +18,8 @@ _NUMBERS = 2**22
 _NOISE = 1e-14
 """Eigenvalues of W_i below this share of the largest are rounding."""
 
+_KEPT = 2**23
+"""Numbers in the captures of all examples up to which they are kept with the risk."""
 
 _ALL = slice(0, None)
 
@@ -34,14 +36,49 @@ def captures(
     `several`: there are about as many cotangents as outputs, rather than one. `span`: of the
     examples from its start to before its stop alone.
     """
+    kept = kept_captures(risk) if span == _ALL else None
+    if kept is None:
+        yield from _streamed(risk, cotangents, several, span)
+        return
+    for batch, captured in kept:
+        rows = cotangents(captured.outputs, batch)
+        yield batch, captured.combined(rows)
+
+
+def kept_captures(risk: EmpiricalRisk) -> list[tuple[Batch, Capture]] | None:
+    """Of all examples for the unit vectors of the outputs' space; None where they are too many.
+
+    All other captures are sums of these: a small net's backward passes are made once.
+    """
+
+    def compute() -> list[tuple[Batch, Capture]] | None:
+        each, count = _activations(risk), risk.num_examples
+        if each * risk.num_outputs * count > _KEPT:
+            return None
+        _, one = next(_streamed(risk, _units, True, slice(0, 1)))
+        return None if one.numbers * count > _KEPT else list(_streamed(risk, _units, True, _ALL))
+
+    return risk.once("kept captures", compute)
+
+
+def _streamed(
+    risk: EmpiricalRisk,
+    cotangents: Callable[[Float[Tensor, "B C"], Batch], Float[Tensor, "K B C"]],
+    several: bool,
+    span: slice,
+) -> Iterator[tuple[Batch, Capture]]:
     first = next(risk.batches())[0]
     explained = risk.once("explained parameters", lambda: explain(risk, first))
-    each = risk.once("activations", lambda: activations(risk, first))
-    size = max(1, _NUMBERS // (max(1, each) * (risk.num_outputs if several else 1)))
+    size = max(1, _NUMBERS // (_activations(risk) * (risk.num_outputs if several else 1)))
     for whole in _within(risk, span):
         for batch in zip(*(tensor.split(size) for tensor in whole), strict=True):
             rows = partial(_of_batch, cotangents, batch)
             yield batch, capture(risk, batch[0], rows, explained=explained)
+
+
+def _activations(risk: EmpiricalRisk) -> int:
+    first = next(risk.batches())[0]
+    return max(1, risk.once("activations", lambda: activations(risk, first)))
 
 
 def _within(risk: EmpiricalRisk, span: slice) -> Iterator[Batch]:
@@ -62,12 +99,13 @@ def _of_batch(cotangents: Callable[..., Tensor], batch: Batch, outputs: Tensor) 
 
 def output_captures(risk: EmpiricalRisk, span: slice = _ALL) -> Iterator[tuple[Batch, Capture]]:
     """For the unit vectors of the outputs' space (K = C), and the examples in `span`."""
+    kept = kept_captures(risk) if span == _ALL else None
+    yield from _streamed(risk, _units, True, span) if kept is None else kept
 
-    def units(outputs: Float[Tensor, "B C"], _: Batch) -> Float[Tensor, "C B C"]:
-        eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-        return eye[:, None].expand(-1, len(outputs), -1)
 
-    return captures(risk, units, span=span)
+def _units(outputs: Float[Tensor, "B C"], _: Batch) -> Float[Tensor, "C B C"]:
+    eye = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+    return eye[:, None].expand(-1, len(outputs), -1)
 
 
 def residual_captures(risk: EmpiricalRisk) -> Iterator[tuple[Batch, Capture]]:

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.factors.capture import Capture
-from gentheory.factors.ghost import factor_gram
-from gentheory.factors.passes import output_captures
+from gentheory.factors.ghost import factor_norms
+from gentheory.factors.passes import moment_captures
 from gentheory.middles import Curvature, Middle, middle_of
 from gentheory.risk import EmpiricalRisk
 
@@ -34,27 +34,23 @@ def own_traces(
 def traces(risk: EmpiricalRisk, middle: Middle) -> dict[str, Float[Tensor, " 2"]]:
     """Traces of each parameter's diagonal block of H and of C in float64, weight decay left out.
 
-    One pass with as many backward passes as outputs; no Jacobian of parameters that a linear or
-    convolutional layer owns.
+    One pass with a backward pass for each root of W_i and one for C; no Jacobian of parameters that
+    a linear or convolutional layer owns.
     """
     totals = {
         name: torch.zeros(2, dtype=torch.float64, device=risk.device) for name in risk.layout.names
     }
-    for batch, captured in output_captures(risk):
-        r = risk.loss.gradient(captured.outputs, batch[1]).double()
-        curved = middle(captured.outputs, batch).double()
-        weights = torch.stack([curved, r[:, :, None] * r[:, None, :]])
-        for name, gram in _grams(risk, captured):
-            totals[name] += torch.einsum("mbcd,bcd->m", weights, gram)
+    for signs, captured in moment_captures(risk, middle):
+        for name, norms in _norms(risk, captured):
+            totals[name] += torch.stack([(signs[:-1] * norms[:-1]).sum(), norms[-1].sum()])
     return {name: total / risk.num_examples for name, total in totals.items()}
 
 
-def _grams(risk: EmpiricalRisk, captured: Capture) -> Iterator[tuple[str, Float[Tensor, "B K K"]]]:
+def _norms(risk: EmpiricalRisk, captured: Capture) -> Iterator[tuple[str, Float[Tensor, "K B"]]]:
     for name, factor in captured.factors.items():
-        yield name, factor_gram(factor).double()
+        yield name, factor_norms(factor).double()
     layout = risk.layout
     names = [name for name in layout.names if name not in captured.factors]
     sizes = [layout.slices[name].stop - layout.slices[name].start for name in names]
     for name, part in zip(names, captured.rest.split(sizes, dim=2), strict=True):
-        rows = part.double().movedim(0, 1)
-        yield name, rows @ rows.mT
+        yield name, part.double().square().sum(2)

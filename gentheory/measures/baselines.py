@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from torch import Generator
 
+from gentheory.bases import eigenbases
 from gentheory.checkpoint import Checkpoint
-from gentheory.curvature.moments import check_size, eigenbases
+from gentheory.curvature.moments import check_size
 from gentheory.estimate import Estimate
 from gentheory.evidence import Precision, Spectrum, evidence_of
 from gentheory.factors.diagonal import own_diagonals

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory import linalg
+from gentheory.bases import eigenbases
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import ggn, hessian
 from gentheory.curvature.blocks import block_tops, block_traces, sum_in
 from gentheory.curvature.classes import beside_class_means, class_extremes, class_means
-from gentheory.curvature.moments import eigenbases
 from gentheory.curvature.residual import residual_curvature
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate

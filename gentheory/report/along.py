@@ -1,5 +1,6 @@
 """Whether measures follow the gap while a model trains: what a study's checkpoints say."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gentheory.report.numbers import interval
 from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
 from gentheory.report.ranking import (
     GAP_BASELINES,
@@ -58,6 +60,22 @@ def along(tables: Tables, population: Population, resampling: Resampling) -> Alo
         pd.DataFrame(_within(frame, population, ordered, resampling)),
         pd.DataFrame(_across(frame, population, ordered, resampling)),
     )
+
+
+def in_words(found: Along, measure: str | None) -> str:
+    """Whether this measure follows the gap within models; nothing where it was not measured."""
+    overall = found.within["setting"].iloc[0] if len(found.within) else ""
+    rows = found.within.loc[found.within["setting"] == overall].to_dict(orient="records")
+    own = next((row for row in rows if row["predictor"] == measure and not row["note"]), None)
+    if own is None:
+        return ""
+    said = f"In the mean over {own['count']} models, {measure} follows the gap within a model's "
+    said += f"training with Kendall τ = {interval(own, 'kendall')}"
+    rival = next((row for row in rows if row["predictor"] == own["rival"]), None)
+    if rival is None or math.isnan(own["lead.low"]):
+        return f"{said}."
+    place = "ahead of" if own["lead.low"] > 0 else "behind" if own["lead.high"] < 0 else "beside"
+    return f"{said}, {place} {own['rival']} ({interval(rival, 'kendall')})."
 
 
 def _frame(tables: Tables, population: Population, measures: tuple[str, ...]) -> pd.DataFrame:
@@ -132,7 +150,8 @@ def _followed(
     lead: Interval | None = None
     if not cells["note"]:
         mean = mean_interval(taus, **resampling)
-        rivals = {} if name in GAP_BASELINES else {key: others[key] for key in GAP_BASELINES}
+        rivals = {key: others[key] for key in GAP_BASELINES if key in others}
+        rivals = {} if name in rivals else rivals
         both = {key: np.isfinite(taus - rival) for key, rival in rivals.items()}
         means = {key: float(rivals[key][kept].mean()) for key, kept in both.items() if kept.any()}
         if means:

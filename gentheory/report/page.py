@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gentheory.plots.export import write
+from gentheory.report.along import in_words
 from gentheory.report.analysis import Analysis, analyse
 from gentheory.report.findings import sentences
 from gentheory.report.grids import (
@@ -116,6 +117,7 @@ def _along(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
         return None
     return {
         "epochs": ", ".join(map(str, analysis.along.epochs)),
+        "finding": in_words(analysis.along, analysis.main),
         "pictures": [picture for picture in drawn if picture.along],
         "grids": along_grids(analysis),
     }

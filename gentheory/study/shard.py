@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from gentheory import checkpoint
 from gentheory.checkpoint import Checkpoint
 from gentheory.data.recipe import Recipe
 from gentheory.data.split import Split
+from gentheory.errors import InputError
 from gentheory.estimate import Estimate
+from gentheory.factors.stacked import prepare
 from gentheory.measures import Results, measure, table_row
 from gentheory.models.norm import with_statistics
 from gentheory.params import Layout
@@ -188,26 +190,31 @@ def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
     }
 
 
-def _checkpoint(
-    job: Job, trained: Trained, record: Mapping[str, Any], m: int, dtype: str
-) -> Checkpoint:
-    risk = EmpiricalRisk(
-        with_statistics(job.module, {name: s[m] for name, s in trained.statistics.items()}),
-        job.loss,
-        job.data,
-        weight_decay=record["weight_decay"],
-        theta=trained.theta[m],
-        dtype=getattr(torch, dtype),
-    )
-    kept = trained.trajectory
-    return Checkpoint(
-        risk,
-        job.initial[m].to(risk.theta),
-        record["steps"],
-        record["training_time"],
-        None if kept is None else kept[m].to(risk.theta),
-        record,
-    )
+def _subjects(
+    job: Job, trained: Trained, records: list[dict[str, Any]], dtype: str, data: Split
+) -> dict[int, Checkpoint]:
+    """The models that did not diverge, on these data; they share all but their parameters."""
+    found: dict[int, Checkpoint] = {}
+    first: EmpiricalRisk | None = None
+    own = data is job.data
+    for m, record in enumerate(records):
+        if trained.outcomes[m] == "diverged":
+            continue
+        if first is None or trained.statistics:
+            module = with_statistics(job.module, {n: s[m] for n, s in trained.statistics.items()})
+            first = EmpiricalRisk(module, job.loss, data, dtype=getattr(torch, dtype))
+        risk = first.at(trained.theta[m], weight_decay=record["weight_decay"])
+        kept = trained.trajectory if own else None
+        found[m] = Checkpoint(
+            risk,
+            job.initial[m].to(risk.theta),
+            record["steps"],
+            record["training_time"],
+            None if kept is None else kept[m].to(risk.theta),
+            record,
+            None if own else len(job.data),
+        )
+    return found
 
 
 def _measured(
@@ -215,45 +222,38 @@ def _measured(
 ) -> Iterator[tuple[dict[str, Estimate], dict[str, float]]]:
     """Each model's estimates by row, and the seconds they took."""
     measures = MeasuresSection(**shard.measures)
-    recipe = Recipe(**shard.points[0].data)
-    held_out = recipe.held_out(measures.held_out) if measures.held_out else None
+    stacks = {"": _subjects(job, trained, records, measures.dtype, job.data)}
+    if measures.held_out:
+        held_out = Recipe(**shard.points[0].data).held_out(measures.held_out)
+        stacks["held-out"] = _subjects(job, trained, records, measures.dtype, held_out)
+    start = time.perf_counter()
+    for stack in stacks.values():
+        # What is wrong with the data or the model, each measure says itself.
+        with suppress(InputError, RuntimeError):
+            prepare([subject.risk for subject in stack.values()])
+    shared = (time.perf_counter() - start) / len(records)
     for m, point in enumerate(shard.points):
-        if trained.outcomes[m] == "diverged":
+        if m not in stacks[""]:
             yield dict.fromkeys(measures.rows(), _DIVERGED), {}
             continue
-        subject = _checkpoint(job, trained, records[m], m, measures.dtype)
-        results = list(_results(subject, seed_of(point.id), measures, held_out))
+        subjects = {name: stack.pop(m) for name, stack in stacks.items()}  # and free memory
+        results = list(_results(subjects, seed_of(point.id), measures))
         yield (
             {name: estimate for part in results for name, estimate in part.items()},
-            {name: seconds for part in results for name, seconds in part.seconds.items()},
+            {"passes of the stack": shared}
+            | {name: seconds for part in results for name, seconds in part.seconds.items()},
         )
 
 
 def _results(
-    subject: Checkpoint, seed: int, measures: MeasuresSection, held_out: Split | None
+    subjects: Mapping[str, Checkpoint], seed: int, measures: MeasuresSection
 ) -> Iterator[Results]:
     """On the training examples and, if there are any, on the held-out ones."""
     own = {name: measures.options.get(name, {}) for name in measures.names}
-    yield measure(subject, own, seed=seed, options=own, strict=False)
-    if held_out is None:
-        return
-    others = {held_out_name(n): measures.options.get(n, {}) for n in measures.on_held_out}
-    moved = _on(subject, held_out)
-    yield measure(moved, others, seed=seed, options=others, strict=False)
-
-
-def _on(subject: Checkpoint, data: Split) -> Checkpoint:
-    """The checkpoint on data that it was not trained on."""
-    risk = subject.risk
-    moved = EmpiricalRisk(
-        risk.module,
-        risk.loss,
-        data,
-        weight_decay=risk.weight_decay,
-        theta=risk.theta,
-        dtype=risk.dtype,
-    )
-    return replace(subject, risk=moved, trajectory=None, num_train=risk.num_examples)
+    yield measure(subjects[""], own, seed=seed, options=own, strict=False)
+    if "held-out" in subjects:
+        others = {held_out_name(n): measures.options.get(n, {}) for n in measures.on_held_out}
+        yield measure(subjects["held-out"], others, seed=seed, options=others, strict=False)
 
 
 def _model_rows(

@@ -7,8 +7,9 @@ import torch
 from cases import CASES, Case, truth
 from oracle import relative_error
 
+from gentheory.bases import eigenbases
 from gentheory.curvature import moments
-from gentheory.curvature.moments import dense_moments, eigenbases, jacobians
+from gentheory.curvature.moments import dense_moments, jacobians
 from gentheory.errors import InputError
 from gentheory.middles import CURVATURES
 from gentheory.seeds import generator

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from gentheory.report import write_report
-from gentheory.report.along import GAP, MEAN
+from gentheory.report.along import GAP, MEAN, in_words
 from gentheory.report.analysis import analyse
 from gentheory.report.grids import along_grids
 from gentheory.report.pictures import pictures
@@ -166,7 +166,7 @@ def test_the_page_has_a_section_where_the_study_has_checkpoints(followed, study,
     write_report(study, tmp_path / "without", **FAST)
     page, plain = ((tmp_path / n / "index.html").read_text("utf-8") for n in ("with", "without"))
     assert page.count('id="along"') == 1
-    assert "after the epochs 0, 1, 4, 8 too" in page
+    assert "after the epochs 0, 1, 4, 8 too, each until it ended. In the mean over 25" in page
     assert page.count("figures/along_training.svg") == 2  # the figure's link and its caption's
     assert 'id="across-2-kendall"' in page
     results, others = (
@@ -177,6 +177,23 @@ def test_the_page_has_a_section_where_the_study_has_checkpoints(followed, study,
     assert set(results) - set(others) == {"along_means", "along_within", "along_across"}
     assert "Along training" not in plain
     assert analyse(study, **FAST).along is None
+
+
+def test_the_main_predicted_gap_is_said_in_words(followed):
+    found = along_of(followed)
+    said = in_words(found, "tic.exact")
+    assert said.startswith("In the mean over 25 models, tic.exact follows the gap within a model's")
+    assert "Kendall τ = 1.00 [1.00, 1.00], ahead of " in said
+    rival = cell(found.within, setting="all models", predictor="tic.exact")["rival"]
+    assert f"ahead of {rival} (" in said
+    noise = in_words(found, "norms.parameters")
+    lead = cell(found.within, setting="all models", predictor="norms.parameters")
+    assert lead["lead.low"] < 0 < lead["lead.high"]
+    assert f", beside {lead['rival']} (" in noise
+    turned = followed.measures_along.assign(value=-followed.measures_along["value"])
+    backwards = along_of(dataclasses.replace(followed, measures_along=turned))
+    assert "τ = −1.00 [−1.00, −1.00], behind " in in_words(backwards, "tic.exact")
+    assert in_words(found, "tic.diagonal") == in_words(found, None) == ""
 
 
 def test_losses_alone_give_the_baselines(followed):
