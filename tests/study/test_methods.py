@@ -13,6 +13,7 @@ from gentheory.study import plan
 from gentheory.study.conditions import LOSS_OPTIONS, READERS, resolved
 from gentheory.study.settings import Settings
 from gentheory.study.spec import Study, parse
+from gentheory.study.store import Store
 
 METHODS: dict[str, dict[str, Any]] = {
     "nesterov": {"momentum": 0.9, "nesterov": True, "learning_rate": 0.02},
@@ -208,3 +209,20 @@ def test_nesterov_counts_only_with_momentum() -> None:
     found = points({"nesterov": [False, True], "momentum": [0.0, 0.9]})
     pairs = [(p.settings["momentum"], p.settings["nesterov"]) for p in found]
     assert sorted(pairs) == [(0.0, False), (0.9, False), (0.9, True)]
+
+
+def test_the_command_line_runs_methods_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part each, from a file of TOML."""
+    chosen = ("nesterov", "adam", "fad", "squentropy", "step")
+    settings = {name: tiny.training(epochs=3, **METHODS[name]) for name in chosen}
+    raw = study() | {"parts": [{"training": settings[name]} for name in chosen]}
+    del raw["training"]
+    file, out = tiny.write(tmp_path / "methods.toml", raw), tmp_path / "out"
+    ended = tiny.main(capsys, "run", file, "--out", out, "--engine", "serial")
+    assert ended.code == 0, ended.err
+    models = Store.open(out).table("models").set_index("part")
+    for part, name in enumerate(chosen):
+        for key in set(METHODS[name]) & set(models.columns):
+            assert set(models.loc[part, key]) == {METHODS[name][key]}
