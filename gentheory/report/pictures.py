@@ -22,7 +22,8 @@ from gentheory.report.population import MANY_SETTINGS
 from gentheory.report.ranking import MINUS_TRAINING_LOSS, TRAINING_LOSS, criterion
 from gentheory.study.tables import Tables
 
-_NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
+NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
+"""What makes panels fit into the window of a telephone."""
 _PIXELS_PER_INCH = 96
 
 
@@ -81,7 +82,7 @@ def _regime(analysis: Analysis) -> Picture | None:
     # One look for a measure and for its sum with the training loss.
     same = {MINUS_TRAINING_LOSS: TRAINING_LOSS}
     names = [same.get(n, n).replace(criterion(""), "") for n in map(str, joined["predictor"])]
-    return _picture(
+    return picture_of(
         partial(regime, joined.assign(predictor=names)),
         "regime",
         "Rank correlations against the regime",
@@ -124,7 +125,7 @@ def _heat_map(
     which = "settings on which the criterion was chosen" if development else "settings"
     plus = " “+ X” is the training loss plus X." if table is analysis.criteria else ""
     names = [str(name).replace(criterion(""), "+ ") for name in kept["predictor"]]
-    return _picture(
+    return picture_of(
         partial(heat_map, kept.assign(predictor=names), column),
         f"heat_{name}{'_development' if development else ''}",
         title,
@@ -142,7 +143,7 @@ def _gap(analysis: Analysis) -> Picture | None:
     ranked = ranked.loc[ranked["setting"].isin(analysis.population.tested)]
     if measure is None or not np.isfinite(np.asarray(ranked[measure], dtype=float)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(gap, _sorted(ranked, analysis.population.tested), measure),
         "gap",
         f"The measured gap against {measure}",
@@ -161,7 +162,7 @@ def _correlations(analysis: Analysis) -> Picture | None:
     table = table.loc[table["setting"].isin(shown)]
     if not np.isfinite(np.asarray(table["kendall"], dtype=float)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(correlation_bars, table),
         "correlations",
         "Rank correlation with the gap",
@@ -182,7 +183,7 @@ def _curves(tables: Tables) -> Picture | None:
     loss = np.asarray(curves["train_loss"], dtype=float)
     if not (np.isfinite(loss) & (loss > 0)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(training_curves, curves),
         "training_curves",
         "Training loss over epochs",
@@ -191,16 +192,17 @@ def _curves(tables: Tables) -> Picture | None:
     )
 
 
-def _picture(
+def picture_of(
     draw: Callable[..., list[Axes]],
     name: str,
     title: str,
     caption: str,
     alternative: str,
     *,
-    narrow: Mapping[str, Any] = _NARROW,
+    narrow: Mapping[str, Any] = NARROW,
     development: bool = False,
 ) -> Picture:
+    """Draw it with the function's own sizes, and with the arguments `narrow` for narrow windows."""
     wide, small = _figure(draw()), _figure(draw(**narrow))
     svg = render(wide, "svg")
     return Picture(

@@ -46,6 +46,7 @@ _MODELS = {
     "steps": "integer",
     "training_time": "double",
     "num_parameters": "integer",
+    "n_test": "bigint",
     "train_loss": "double",
     "test_loss": "double",
     "clean_test_loss": "double",
@@ -239,6 +240,7 @@ def _model_rows(
                 "steps": int(trained.steps[m]),
                 "training_time": float(trained.training_time[m]),
                 "num_parameters": point.model["num_params"],
+                "n_test": figures.num_test,
                 **measured,
             }
         )

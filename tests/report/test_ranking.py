@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gentheory.report.population import ALL, population
-from gentheory.report.ranking import correlations, criteria, lead
+from gentheory.report.ranking import correlations, criteria
 from gentheory.stats import bootstrap, kendall
 
 RESAMPLING = {"num_resamples": 200, "seed": 0}
