@@ -25,6 +25,10 @@ TIME = "learning-rate time T"
 PARAMETERS = "parameter count"
 GAP_BASELINES = (MINUS_TRAINING_LOSS, TIME, PARAMETERS)
 """What a measure of the gap has to beat; the last one where it varies within the study."""
+_TRIVIAL = tuple(
+    f"baselines.{name}" for name in ("training_loss", "training_time", "parameter_count")
+)
+"""Measures that are trivial baselines themselves, whatever their sign."""
 STATISTICS = ("kendall", "partial_kendall", "spearman", "pearson")
 
 
@@ -213,7 +217,7 @@ def _order(samples: Samples) -> float:
 
 def kind(predictor: str) -> str:
     """What a predictor is: "baseline", "rival", "predicted gap" or "measure"."""
-    if predictor in (*GAP_BASELINES, TRAINING_LOSS):
+    if predictor in (*GAP_BASELINES, TRAINING_LOSS, *_TRIVIAL):
         return "baseline"
     if is_rival(predictor):
         return "rival"
