@@ -73,11 +73,9 @@ def environments(found: Design | None, resampling: Resampling) -> Environments:
             column = np.where(errors.kept, errors.error, np.nan)
             parts.append(pd.DataFrame({**row, "axis": errors.axis, "sign_error": column}))
     table = pd.DataFrame(rows, columns=_SUMMARY)
-    known = [part[_ERRORS] for part in parts if len(part)]
-    return Environments(
-        table.assign(p=adjusted(table, means, null=0.5)),
-        pd.concat(known, ignore_index=True) if known else parts[0],
-    )
+    known = [part.loc[:, _ERRORS] for part in parts if len(part)]
+    errors = pd.concat(known, ignore_index=True) if known else parts[0]
+    return Environments(table.assign(p=adjusted(table, means, null=0.5)), errors)
 
 
 def adjusted(table: pd.DataFrame, intervals: list[Interval | None], *, null: float) -> Column:
@@ -135,9 +133,7 @@ class _Subject:
         )
 
 
-def _subjects(
-    found: Design | None, resampling: Resampling
-) -> Iterator[tuple[str, str, _Subject]]:
+def _subjects(found: Design | None, resampling: Resampling) -> Iterator[tuple[str, str, _Subject]]:
     """Every target and predictor, on the models for which both have a number."""
     if found is None:
         return

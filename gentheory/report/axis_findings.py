@@ -86,9 +86,9 @@ def _environments(analysis: Analysis, target: str) -> str:
     best = min(own, key=lambda row: row["mean"])
     count, dropped = best["environments"], best["dropped"]
     text = (
-        f"In the worst of {count} environments ({dropped} too noisy ones dropped) the sign error is "
-        f"1 for {wrong} of {len(own)} measures, and for {either} with either sign; the lowest mean "
-        f"is that of {best['predictor']}, {interval(best, 'mean')}"
+        f"In the worst of {count} environments ({dropped} too noisy ones dropped) the sign error "
+        f"is 1 for {wrong} of {len(own)} measures, and for {either} with either sign; the lowest "
+        f"mean is that of {best['predictor']}, {interval(best, 'mean')}"
     )
     for name in (RANDOM, ORACLE):
         row = next((row for row in rows if row["predictor"] == name), None)

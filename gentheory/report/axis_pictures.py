@@ -13,6 +13,7 @@ from gentheory.report.analysis import Analysis
 from gentheory.report.axes import INFORMATION, MEAN
 from gentheory.report.design import TARGETS
 from gentheory.report.pictures import Picture, picture_of
+from gentheory.report.ranking import GAP_BASELINES
 
 _NARROW = {"width": 3.9}
 _MOST_PANELS = 9
@@ -68,7 +69,8 @@ def _ratio(analysis: Analysis) -> Picture | None:
     trends = analysis.trends
     if trends.empty:
         return None
-    strength = np.where(trends["kind"] == "baseline", np.inf, np.abs(trends["trend"].fillna(0)))
+    trivial = trends["predictor"].isin(GAP_BASELINES)
+    strength = np.where(trivial, np.inf, np.abs(trends["trend"].fillna(0)))
     names = list(trends["predictor"].iloc[np.argsort(-strength, kind="stable")[:_MOST_PANELS]])
     table = analysis.ratios.loc[analysis.ratios["predictor"].isin(names)]
     chosen = " Those shown go with it the most." if len(trends) > len(names) else ""

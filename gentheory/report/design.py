@@ -125,6 +125,8 @@ def _num_test(models: pd.DataFrame) -> int | None:
 
 def _errors(models: pd.DataFrame, num_test: int | None) -> dict[str, Column]:
     """The gap in error, and the sampling error that its test examples give it."""
-    train, test = (np.asarray(models[f"{part}_accuracy"], dtype=float) for part in ("train", "test"))
+    train, test = (
+        np.asarray(models[f"{part}_accuracy"], dtype=float) for part in ("train", "test")
+    )
     stderr = np.sqrt(test * (1 - test) / (num_test or np.nan))
     return {"error_gap": train - test, "error_gap_stderr": stderr}

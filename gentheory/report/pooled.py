@@ -71,7 +71,7 @@ def _corrected(
     found: Design, pool: Pool, name: str, kept: NDArray[np.bool_], row: dict[str, Any]
 ) -> dict[str, float]:
     """The correlations without the measure's own errors; nan where it states none."""
-    unknown = dict.fromkeys(_CORRECTED, np.nan)
+    unknown = dict.fromkeys(map(str, _CORRECTED), np.nan)
     if row["note"] or f"{name}.stderr" not in found.models:
         return unknown
     labels = found.configuration[kept]

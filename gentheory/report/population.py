@@ -61,7 +61,7 @@ class Population:
     @property
     def sizes_vary(self) -> bool:
         """Whether the ranked models differ in their numbers of parameters."""
-        return self.ranked["num_parameters"].nunique() > 1
+        return len(set(self.ranked["num_parameters"])) > 1
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -89,8 +89,9 @@ def population(tables: Tables) -> Population:
     """Sort the models of a study into settings, the groups by what varies among three columns.
 
     These are the architecture, the number of training examples and the label noise. A model is
-    left out of every ranking where it diverged, has a loss that is not finite, or was to stop
-    at a training loss that it did not reach. Raises `InputError` for tables without a model, a measure or a column that a report needs.
+    left out of every ranking where it diverged, has a loss that is not finite, or was to stop at
+    a training loss that it did not reach. Raises `InputError` for tables without a model, a
+    measure or a column that a report needs.
     """
     _check(tables)
     models = tables.wide()

@@ -15,7 +15,7 @@ from gentheory.report.population import (
     is_rival,
 )
 from gentheory.report.resampled import Resampled, Samples, difference
-from gentheory.stats import Interval, kendall, kendall_interval
+from gentheory.stats import Interval, kendall_interval
 
 Column = NDArray[np.float64]
 

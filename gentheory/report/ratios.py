@@ -14,15 +14,17 @@ def ratios(population: Population, correlations: pd.DataFrame) -> pd.DataFrame:
     """One row a tested setting and predictor: `ratio` = P/n, `parameters`, and its tau.
 
     `kendall` with `.low` and `.high` is that of `correlations`, whose rows of single settings
-    these are; `architecture` is the setting's. Empty where P/n is the same in all settings.
+    these are; `architecture` is the setting's, without what varies in it. Empty where P/n is the
+    same in all settings.
     """
     ranked = population.ranked
     own = ranked.loc[ranked["setting"].isin(population.tested)].drop_duplicates("setting")
-    own = own[["setting", "architecture", "num_parameters", "n_train"]].assign(
-        ratio=own["num_parameters"] / own["n_train"]
+    own = own.assign(
+        architecture=own["family" if "family" in own else "architecture"],
+        ratio=own["num_parameters"] / own["n_train"],
     )
-    table = correlations.merge(own, on="setting")[_RATIOS]
-    return table if own["ratio"].nunique() > 1 else table.iloc[:0]
+    table = correlations.merge(own.loc[:, ["setting", "architecture", "ratio"]], on="setting")
+    return table.loc[:, _RATIOS].iloc[: None if len(set(own["ratio"])) > 1 else 0]
 
 
 def trends(table: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:

@@ -12,7 +12,7 @@ _MAX_BLOCK = 2**22
 """Pairs of rows compared at once: 4 MiB a column."""
 
 
-def pair_sums(labels: NDArray[np.intp], *columns: NDArray[np.generic]) -> NDArray[np.float64]:
+def pair_sums(labels: NDArray[np.intp], *columns: NDArray[np.intp]) -> NDArray[np.float64]:
     """Σ over rows i of cluster a and j of cluster b of Π_c sgn(c_i - c_j); shape [G, G].
 
     `labels` holds each row's cluster, 0 … G-1, every one of them there; columns have shape [N].
@@ -32,7 +32,7 @@ def pair_sums(labels: NDArray[np.intp], *columns: NDArray[np.generic]) -> NDArra
     return np.add.reduceat(half, starts, axis=1)
 
 
-def _signs(column: NDArray[np.generic], block: slice) -> NDArray[np.int8]:
+def _signs(column: NDArray[np.intp], block: slice) -> NDArray[np.int8]:
     """sgn(c_i - c_j) for all rows i and the rows j of the block."""
     more, less = column[:, None] > column[block], column[:, None] < column[block]
     return more.view(np.int8) - less.view(np.int8)

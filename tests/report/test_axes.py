@@ -144,9 +144,9 @@ def test_sign_errors_of_what_is_known(cube, make_tables, target):
     assert random["mean"] == pytest.approx(0.5, abs=0.15)
     assert summary[ORACLE]["mean"] < 0.1
     total = 81  # 27 pairs along each axis
-    assert {row["environments"] + row["dropped"] for row in summary.values() if not row["note"]} == {
-        total
-    }
+    assert {
+        row["environments"] + row["dropped"] for row in summary.values() if not row["note"]
+    } == {total}
     # Differences of 0.01 in error, of neighbouring learning rates, are the test set's noise.
     assert truth["dropped"] == (18 if target == "error_gap" else 0)
 
