@@ -11,5 +11,6 @@ AXES = {
     "D": "features",
     "T": "steps or positions",
     "W": "windows of training",
+    "S": "checkpoints along training",
     "G": "points of a grid",
 }

@@ -107,7 +107,8 @@ def load(
     """Model `index` of a file that `save` wrote, on its own training data unless `data` is given.
 
     Raises `InputError` for a file that is missing, truncated or of another kind, for an index
-    out of range, and where the architecture named in it has other parameters than the file.
+    out of range, for a model that had ended before a checkpoint along training, and where the
+    architecture named in the file has other parameters than the file.
     """
     path = Path(path)
     header = _header(path)
@@ -115,6 +116,10 @@ def load(
     if not 0 <= index < len(records):
         raise InputError(f"{path}", f"index {index}", f"0 to {len(records) - 1}", "choose one")
     record = records[index]
+    if record.get("absent"):
+        found = f"model {index}, which had ended before epoch {record['epoch']}"
+        cure = "choose an earlier checkpoint, or weights.safetensors, where it ended"
+        raise InputError(str(path), found, "a model in training", cure)
     module = _module(path, header, record["model"])
     tensors = _tensors(path, index)
     theta = tensors["theta"]

@@ -34,6 +34,7 @@ def tables(*, seed=0, points=30, flips=0, **changes):
     models = pd.DataFrame(
         {
             "model": [f"{seed:04x}{place:04x}" for place in range(count)],
+            "data": "digits",
             "architecture": ["narrow"] * points + ["wide"] * points,
             "n_train": 200,
             "label_noise": 0.0,

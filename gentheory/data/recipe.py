@@ -24,6 +24,11 @@ class Recipe:
     label_noise: float = 0.0
     seed: int = 0
 
+    @property
+    def label(self) -> str:
+        """The data set's name with its options, for people."""
+        return ", ".join([self.name, *(f"{name} {value}" for name, value in self.options.items())])
+
     def indices(self) -> Int[Tensor, " N"]:
         """Which training examples, in a random order that nests: n = 100 begins n = 300."""
         available = len(load(self.name, **self.options)[0])

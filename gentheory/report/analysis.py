@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from gentheory.report.along import Along, along
 from gentheory.report.axes import Environments, environments, granulated
 from gentheory.report.choices import choices, rivalry
+from gentheory.report.claims import claims
 from gentheory.report.design import design
+from gentheory.report.ladder import ladder
 from gentheory.report.outcomes import exclusions, misses, settings, warnings
 from gentheory.report.pooled import pooled
 from gentheory.report.population import Population, population
@@ -37,6 +40,10 @@ class Analysis:
     exclusions: pd.DataFrame
     misses: pd.DataFrame
     warnings: pd.DataFrame
+    claims: pd.DataFrame
+    ladder: pd.DataFrame
+    along: Along | None
+    """What the checkpoints along training say; None for a study without any."""
 
     @property
     def main(self) -> str | None:
@@ -71,4 +78,7 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
         exclusions(models),
         misses(tables),
         warnings(tables),
+        claims(tables, models, resampling),
+        ladder(models, resampling),
+        along(tables, models, resampling),
     )

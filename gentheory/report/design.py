@@ -101,6 +101,7 @@ def kind_of(predictor: str) -> str:
 
 def _labels(models: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
     names = [name for name in Settings.model_fields if name not in _LEFT_OUT and name in models]
+    names += ["data"] if "data" in models else []
     columns = {name: models[name] for name in ("n_train", *names)}
     labels = {name: np.array([str(value) for value in column]) for name, column in columns.items()}
     return _architectures(models) | labels

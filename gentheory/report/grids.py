@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gentheory.plots.style import unbroken
+from gentheory.report.along import MEAN
 from gentheory.report.analysis import Analysis
 from gentheory.report.numbers import bounds, size, tau
 
@@ -54,6 +55,33 @@ _GAP = (
     ),
     ("spearman", "Spearman's ρ with the gap", ""),
     ("pearson", "Pearson's r with the gap", ""),
+)
+_WITHIN = (
+    (
+        "kendall",
+        "Kendall's τ with the gap within a model's training",
+        "Over the checkpoints of one model, in the mean over models: 1 where the predictor rises "
+        "and falls with the gap all along.",
+    ),
+    (
+        "lead",
+        "Lead within a model's training over the better trivial baseline",
+        "The same τ less that of the better trivial baseline of the column, model by model; bold "
+        "where the paired interval excludes 0.",
+    ),
+)
+_ACROSS = "Over the models that had not ended before, whatever became of them later."
+_LADDER = (
+    (
+        "spearman",
+        "Spearman's ρ with tic.exact",
+        "How well a cheap rung keeps the order of the exact one, on the same examples.",
+    ),
+    (
+        "ratio",
+        "Size against tic.exact",
+        "Median over models of the rung over tic.exact on the same examples; 1 is the right size.",
+    ),
 )
 _LOSS = (
     (
@@ -202,6 +230,53 @@ def regime_grid(analysis: Analysis) -> Grid | None:
     header = [Cell("setting"), *map(Cell, broken)]
     caption = "Medians over the ranked models, with the quartiles below."
     return Grid("regimes", "Where each setting stands", caption, header, rows)
+
+
+def along_grids(analysis: Analysis) -> list[Grid]:
+    """Tau with the gap within each model's training, and across models at every checkpoint."""
+    found = analysis.along
+    if found is None:
+        return []
+    labels = _columns(analysis, development=False)
+    grids = [_matrix(labels, found.within, "along", *words) for words in _WITHIN]
+    several = len(analysis.population.tested) > 1
+    for place, setting in enumerate([MEAN] * several + [*analysis.population.tested]):
+        rows = found.across.loc[found.across["setting"] == setting]
+        counts = {f"epoch {e}": int(own["count"].max()) for e, own in rows.groupby("epoch")}
+        table = rows.assign(setting=[f"epoch {e}" for e in rows["epoch"]])
+        title = f"Kendall's τ with the gap across models at each checkpoint, {setting}"
+        grids.append(_matrix(counts, table, f"across-{place}", "kendall", title, _ACROSS))
+    return grids
+
+
+def claim_grid(analysis: Analysis) -> Grid | None:
+    """What was claimed, what was measured, and whether they agree; none where nothing was."""
+    rows: list[list[Cell]] = []
+    for row in _records(analysis.claims):
+        says = Cell(row["says"], tuple(filter(None, [row["source"]])))
+        measured = Cell(tau(row["value"]), (bounds(row, "value"),))
+        if math.isnan(row["value"]):
+            measured = Cell("–", muted=True)
+        size = f"{row['models']} models, {row['settings']} settings"
+        verdict = Cell(row["verdict"], strong=row["verdict"] in ("agrees", "disagrees"))
+        rows.append([says, Cell(row["number"], (size,)), Cell(row["expected"]), measured, verdict])
+    header = [Cell(text) for text in ("claim", "number", "expected", "measured", "verdict")]
+    caption = (
+        "Agrees: the whole 95 % interval is as expected; disagrees: none of it is. The number is a "
+        "mean over settings, each with equal weight."
+    )
+    return Grid("claims", "Claims", caption, header, rows, words=True) if rows else None
+
+
+def ladder_grids(analysis: Analysis) -> list[Grid]:
+    """How well the cheap rungs stand for the exact one."""
+    if analysis.ladder.empty:
+        return []
+    table = analysis.ladder
+    labels: dict[str, int] = {}
+    for row in _records(table):
+        labels[row["setting"]] = max(row["count"], labels.get(row["setting"], 0))
+    return [_matrix(labels, table, "ladder", *words) for words in _LADDER]
 
 
 def word_grid(name: str, title: str, caption: str, table: pd.DataFrame) -> Grid | None:

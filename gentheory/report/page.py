@@ -17,9 +17,12 @@ from gentheory.report.axis_pictures import axis_pictures
 from gentheory.report.findings import sentences
 from gentheory.report.grids import (
     Grid,
+    along_grids,
     choice_grid,
+    claim_grid,
     correlation_grids,
     criterion_grids,
+    ladder_grids,
     regime_grid,
     rival_grids,
     setting_grid,
@@ -76,15 +79,18 @@ def render_page(
         findings=[_WHOLE.split(finding) for finding in findings],
         caution=_caution(analysis),
         counts=_counts(analysis),
-        pictures=[picture for picture in drawn if not picture.development],
+        pictures=[picture for picture in drawn if not (picture.development or picture.along)],
         settings=[setting_grid(analysis), *filter(None, [regime_grid(analysis)])],
         choice=choice_grid(analysis),
         gap_grids=correlation_grids(analysis),
         loss_grids=[*criterion_grids(analysis), *rival_grids(analysis)],
         size=size_grid(analysis),
         axis_grids=[*axis_grids(analysis), *filter(None, [trend_grid(analysis)])],
+        claims=claim_grid(analysis),
+        ladder=ladder_grids(analysis),
         folded=len(analysis.population.settings) > MANY_SETTINGS,
         development=_development(analysis, drawn),
+        along=_along(analysis, drawn),
         tested=len(analysis.population.tested),
         rivals=analysis.population.rivals,
         missing=_missing(analysis),
@@ -105,6 +111,17 @@ def _development(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | N
             *rival_grids(analysis, development=True),
             *filter(None, [size_grid(analysis, development=True)]),
         ],
+    }
+
+
+def _along(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
+    """What there is to show of the checkpoints along training."""
+    if analysis.along is None:
+        return None
+    return {
+        "epochs": ", ".join(map(str, analysis.along.epochs)),
+        "pictures": [picture for picture in drawn if picture.along],
+        "grids": along_grids(analysis),
     }
 
 
@@ -169,11 +186,17 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "pooled": analysis.pooled,
         "ratios": analysis.ratios,
         "trends": analysis.trends,
+        "claims": analysis.claims,
+        "ladder": analysis.ladder,
         "exclusions": analysis.exclusions,
         "misses": analysis.misses,
         "warnings": analysis.warnings,
         "models": analysis.population.models,
     }
+    if analysis.along is not None:
+        named["along_means"] = analysis.along.means
+        named["along_within"] = analysis.along.within
+        named["along_across"] = analysis.along.across
     about = {"name": tables.name, "title": tables.title, "description": tables.description}
     rows = {name: _plain(table.to_dict(orient="records")) for name, table in named.items()}
     return {**about, "findings": findings, **rows, "provenance": _plain(tables.provenance)}

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gentheory.plots.along_training import MAX_PANELS, along_training
 from gentheory.plots.correlation_bars import correlation_bars
 from gentheory.plots.export import render
 from gentheory.plots.gap import gap
@@ -50,15 +51,19 @@ class Picture:
     png: bytes
     development: bool = False
     """Whether it shows the settings that the findings leave aside."""
+    along: bool = False
+    """Whether it shows the checkpoints along training."""
 
 
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
     """Tau against regime, heat maps of many settings, gap against TIC, correlations, curves.
 
-    Those for which there are numbers; the heat maps of the development settings come last.
+    Those for which there are numbers. The heat maps of the development settings and then the
+    checkpoints along training come last.
     """
     found = [_regime(analysis), *_heat_maps(analysis, development=False), _gap(analysis)]
     found += [_correlations(analysis), _curves(tables), *_heat_maps(analysis, development=True)]
+    found += _along(analysis)
     return [picture for picture in found if picture is not None]
 
 
@@ -192,6 +197,61 @@ def _curves(tables: Tables) -> Picture | None:
     )
 
 
+def _along(analysis: Analysis) -> list[Picture | None]:
+    """The gap and the predicted gaps at each checkpoint, and what ranks the gap there."""
+    found = analysis.along
+    if found is None:
+        return []
+    tested = analysis.population.tested
+    some = f" Of {len(tested)} settings the first {MAX_PANELS}." if len(tested) > MAX_PANELS else ""
+    means = found.means.rename(columns=lambda name: name.replace("mean", "value"))
+    taus = found.across.rename(columns=lambda name: name.replace("kendall", "value"))
+    return [
+        _trajectories(
+            means,
+            tested,
+            "gap (units of the loss)",
+            None,
+            "along_training",
+            "Measured and predicted gap along training",
+            "Means over the models that had not ended before, with 95 % intervals." + some,
+        ),
+        _trajectories(
+            taus.assign(series=taus["predictor"]),
+            tested,
+            "Kendall's τ with the gap",
+            (-1.05, 1.05),
+            "along_training_tau",
+            "What ranks the gap at each checkpoint",
+            "Kendall's τ across the models of a setting, with 95 % intervals." + some,
+        ),
+    ]
+
+
+def _trajectories(
+    table: pd.DataFrame,
+    settings: tuple[str, ...],
+    quantity: str,
+    limits: tuple[float, float] | None,
+    name: str,
+    title: str,
+    caption: str,
+) -> Picture | None:
+    table = table.loc[table["setting"].isin(settings[:MAX_PANELS])]
+    if not np.isfinite(np.asarray(table["value"], dtype=float)).any():
+        return None
+    names = {"setting": "panel", "value.low": "low", "value.high": "high"}
+    return picture_of(
+        partial(along_training, table.rename(columns=names), quantity=quantity, limits=limits),
+        name,
+        title,
+        caption,
+        f"{title}, for {table['setting'].nunique()} settings over {table['epoch'].nunique()} "
+        "checkpoints; all numbers are in results.json.",
+        along=True,
+    )
+
+
 def picture_of(
     draw: Callable[..., list[Axes]],
     name: str,
@@ -201,6 +261,7 @@ def picture_of(
     *,
     narrow: Mapping[str, Any] = NARROW,
     development: bool = False,
+    along: bool = False,
 ) -> Picture:
     """Draw it with the function's own sizes, and with the arguments `narrow` for narrow windows."""
     wide, small = _figure(draw()), _figure(draw(**narrow))
@@ -215,6 +276,7 @@ def picture_of(
         svg,
         render(wide, "png"),
         development,
+        along,
     )
 
 

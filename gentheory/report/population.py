@@ -20,7 +20,7 @@ MANY_SETTINGS = 8
 """Above it, settings are shown as a heat map, and their tables are folded."""
 
 MODEL_COLUMNS = [
-    *("model", "architecture", "n_train", "label_noise", "outcome", "training_time"),
+    *("model", "data", "architecture", "n_train", "label_noise", "outcome", "training_time"),
     *("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr"),
     *("learning_rate", "momentum", "weight_decay", "batch_size", "epochs", "num_parameters"),
 ]
@@ -34,7 +34,7 @@ MISSED = "training loss not as low as it was to be"
 """Why a model is not ranked that did not come down to the loss at which to stop."""
 
 _LOSSES = ["train_loss", "test_loss", "gap", "training_time"]
-_GROUPING = {"architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
+_GROUPING = {"data": "{}", "architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Population:
     """Every model: `Tables.wide` with three more columns: `setting`; `excluded`, the reason why a
     model is not ranked ("" where it is); `point`, one number for each choice of `POINT`."""
     settings: tuple[str, ...]
-    """The settings in the order of architecture, training examples and label noise."""
+    """The settings in the order of data, architecture, training examples and label noise."""
     measures: tuple[str, ...]
     """Names in the order of the study, the main predicted gap first."""
     rivals: tuple[str, ...] = ()
@@ -86,12 +86,12 @@ class Population:
 
 
 def population(tables: Tables) -> Population:
-    """Sort the models of a study into settings, the groups by what varies among three columns.
+    """Sort the models of a study into settings, the groups by what varies among four columns.
 
-    These are the architecture, the number of training examples and the label noise. A model is
-    left out of every ranking where it diverged, has a loss that is not finite, or was to stop at
-    a training loss that it did not reach. Raises `InputError` for tables without a model, a
-    measure or a column that a report needs.
+    These are the data, the architecture, the number of training examples and the label noise. A
+    model is left out of every ranking where it diverged, has a loss that is not finite, or was to
+    stop at a training loss that it did not reach. Raises `InputError` for tables without a model,
+    a measure or a column that a report needs.
     """
     _check(tables)
     models = tables.wide()
@@ -159,13 +159,12 @@ def _labels(models: pd.DataFrame) -> list[str]:
 
 
 def _order(models: pd.DataFrame) -> list[int]:
-    """Rows by architecture as they come in the study, then by numbers in rising order."""
-    first = {name: place for place, name in enumerate(dict.fromkeys(models["architecture"]))}
+    """Rows by data and architecture as they come in the study, then by numbers in rising order."""
+    columns = [list(models[name]) for name in _GROUPING]
+    first = [list(dict.fromkeys(column)).index for column in columns[:2]]
     keys = [
-        (first[architecture], n_train, label_noise)
-        for architecture, n_train, label_noise in zip(
-            *(models[column] for column in _GROUPING), strict=True
-        )
+        (first[0](data), first[1](architecture), *numbers)
+        for data, architecture, *numbers in zip(*columns, strict=True)
     ]
     return sorted(range(len(keys)), key=keys.__getitem__)
 

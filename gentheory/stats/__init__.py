@@ -15,6 +15,7 @@ from gentheory.stats.rank import (
 )
 from gentheory.stats.resample import Interval, bootstrap
 from gentheory.stats.sign_error import SignErrors, sign_errors
+from gentheory.stats.within import kendall_within, mean_interval
 
 __all__ = [
     "Granulated",
@@ -31,6 +32,8 @@ __all__ = [
     "holm",
     "kendall",
     "kendall_interval",
+    "kendall_within",
+    "mean_interval",
     "p_values",
     "partial_kendall",
     "partial_pearson",

@@ -1,6 +1,6 @@
 """A stack of models before training: built from points, and trained as often as needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,9 +61,13 @@ class Job:
         self,
         *,
         rows: Int[Tensor, "M N"] | None = None,
+        checkpoints: Sequence[int] = (),
         progress: Callable[[float], None] | None = None,
     ) -> Trained:
-        """Train it, on all the data or each model on its own rows; every call does the same."""
+        """Train it, on all the data or each model on its own rows; every call does the same.
+
+        The stack is kept as it stood after each of the epochs `checkpoints` too.
+        """
         orders = [torch.Generator().manual_seed(seed) for seed in self.order_seeds]
         return train(
             self.module,
@@ -73,6 +77,7 @@ class Job:
             self.plan,
             orders,
             rows=rows,
+            checkpoints=checkpoints,
             progress=progress,
         )
 

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from gentheory.data.recipe import Recipe
 from gentheory.errors import InputError
 from gentheory.params import Layout
 from gentheory.seeds import generator
+from gentheory.study.part import Part
 from gentheory.study.settings import SHARED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.snapshots import check_memory
 
-Part = tuple[int, int]
+Stretch = tuple[int, int]
 """Where held-out examples begin and end among the shuffled training examples."""
 
 
@@ -26,6 +28,7 @@ Part = tuple[int, int]
 class Point:
     """One model of a study, in plain values. Two points are the same model if they are equal."""
 
+    part: int  # of the study, from 0
     architecture: str
     family: str  # the architecture without what varies in it
     model: Mapping[str, Any]  # name, shape, num_classes, options: as `models.build` takes them
@@ -46,6 +49,7 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
+    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
     threads: int
 
     @property
@@ -60,8 +64,9 @@ class Shard:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_dict`."""
-        points = tuple(Point(**point) for point in record["points"])
-        return cls(points, record["measures"], record["rivals"], record["threads"])
+        fields: dict[str, Any] = {**record}
+        fields["points"] = tuple(Point(**point) for point in record["points"])
+        return cls(**fields)
 
 
 def digest(value: Any) -> str:
@@ -74,41 +79,54 @@ def shards(study: Study) -> list[Shard]:
     """All shards in the order of the study: the same study gives the same shards anywhere.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, or more training examples are asked for than there are.
+    them, more training examples are asked for than there are, or the checkpoints of a stack would
+    take too much memory.
     """
-    planned: list[Shard] = []
-    for _, group in itertools.groupby(points(study), key=_stack_key):
+    return [shard for number in range(len(study.parts)) for shard in _of_part(study, number)]
+
+
+def _of_part(study: Study, number: int) -> Iterator[Shard]:
+    part = study.parts[number]
+    epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
+    along = {"epochs": epochs, "keep": keep}
+    sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
+    for _, group in itertools.groupby(points(study, number), key=_stack_key):
         stack = list(group)
-        for start in range(0, len(stack), study.stack):
-            chosen = tuple(stack[start : start + study.stack])
-            sections = (study.measures.model_dump(), study.rivals.model_dump())
-            planned.append(Shard(chosen, *sections, study.threads))
-    return planned
+        for start in range(0, len(stack), part.stack):
+            chosen = tuple(stack[start : start + part.stack])
+            check_memory(len(epochs), sum(map(_size, chosen)))
+            yield Shard(chosen, *sections, study.threads)
 
 
-def points(study: Study) -> list[Point]:
-    """Every model of the study; models that can share a stack stand together."""
-    train, _ = load(study.data.name, **study.data.options)
+def _size(point: Point) -> int:
+    """Bytes of the model's parameters."""
+    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
+
+
+def points(study: Study, number: int = 0) -> list[Point]:
+    """Every model of one part; models that can share a stack stand together."""
+    part = study.parts[number]
+    train, _ = load(part.data.name, **part.data.options)
     shape, classes = tuple(train.inputs.shape[1:]), train.num_classes
-    shaped = {variant.label: _model(variant, shape, classes) for variant in study.variants()}
+    shaped = {variant.label: _model(variant, shape, classes) for variant in part.variants()}
     found: list[Point] = []
-    for variant, axes in study.combinations():
-        for draw, drawn in _drawn(study):
-            settings: dict[str, Any] = study.training.model_dump() | axes | drawn
+    for variant, axes in part.combinations():
+        for draw, drawn in _drawn(part, study.seed):
+            settings: dict[str, Any] = part.training.settings() | axes | drawn
             if draw is not None and "seed" not in axes:
                 settings["seed"] = draw
             recipe = Recipe(
-                study.data.name,
-                study.data.options,
+                part.data.name,
+                part.data.options,
                 settings["n_train"] or len(train),
                 settings["label_noise"],
                 study.seed,
             )
             settings["learning_rate"] *= variant.family.learning_rate_factor
             names, model = (variant.label, variant.family.label), shaped[variant.label]
-            found.append(Point(*names, model, recipe.to_dict(), settings, draw))
-    _check_sizes(found, len(train), study)
-    return sorted(found, key=_stack_order(study))
+            found.append(Point(number, *names, model, recipe.to_dict(), settings, draw))
+    _check_sizes(found, len(train), part)
+    return sorted(found, key=_stack_order(part))
 
 
 def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
@@ -136,18 +154,18 @@ def _model(variant: Variant, shape: tuple[int, ...], classes: int) -> dict[str, 
     }
 
 
-def _drawn(study: Study) -> list[tuple[int | None, dict[str, float]]]:
+def _drawn(part: Part, seed: int) -> list[tuple[int | None, dict[str, float]]]:
     """The random settings by number; an axis has its own stream, so that adding one keeps them."""
-    if study.draws is None:
+    if part.draws is None:
         return [(None, {})]
     columns: dict[str, list[float]] = {}
-    for name, values in study.draws.axes().items():
-        stream = generator(study.seed, "draws", name)
-        uniform = torch.rand(study.draws.count, generator=stream, dtype=torch.float64)
+    for name, values in part.draws.axes().items():
+        stream = generator(seed, "draws", name)
+        uniform = torch.rand(part.draws.count, generator=stream, dtype=torch.float64)
         columns[name] = [values.at(quantile) for quantile in uniform.tolist()]
     return [
         (number, {name: column[number] for name, column in columns.items()})
-        for number in range(study.draws.count)
+        for number in range(part.draws.count)
     ]
 
 
@@ -155,9 +173,9 @@ def _stack_key(point: Point) -> tuple[Any, ...]:
     return (point.architecture, *(point.settings[name] for name in SHARED))
 
 
-def _stack_order(study: Study) -> Any:
+def _stack_order(part: Part) -> Any:
     """Architectures in the study's order, then the shared settings; the sort is stable."""
-    labels = [variant.label for variant in study.variants()]
+    labels = [variant.label for variant in part.variants()]
 
     def key(point: Point) -> tuple[Any, ...]:
         label, *shared = _stack_key(point)
@@ -168,18 +186,18 @@ def _stack_order(study: Study) -> Any:
     return key
 
 
-def _check_sizes(found: list[Point], available: int, study: Study) -> None:
+def _check_sizes(found: list[Point], available: int, part: Part) -> None:
     for recipe in {point.data["n_train"]: Recipe(**point.data) for point in found}.values():
         count = recipe.n_train or available
         if count > available:
             expected = f"at most the {available} training examples of {recipe.name}"
             raise InputError("n_train", str(count), expected, "choose fewer")
-        if study.measures.held_out is not None:
-            recipe.held_out_indices(study.measures.held_out)
-        held_out_parts(study.rivals.model_dump(), count)
+        if part.measures.held_out is not None:
+            recipe.held_out_indices(part.measures.held_out)
+        held_out_parts(part.rivals.model_dump(), count)
 
 
-def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Part]]:
+def held_out_parts(rivals: Mapping[str, Any], n_train: int) -> dict[str, list[Stretch]]:
     """What each rival of the study's `[rivals]` holds out of n shuffled training examples.
 
     Every part stands for one training on the rest: the parts of "cross_validation:k" cover all

@@ -21,7 +21,7 @@ from torch import Tensor
 from gentheory.estimate import Estimate
 from gentheory.seeds import generator
 from gentheory.study.job import Job
-from gentheory.study.plan import Part, held_out_parts
+from gentheory.study.plan import Stretch, held_out_parts
 from gentheory.training.evaluate import example_losses
 from gentheory.training.stack import Outcome
 
@@ -61,10 +61,10 @@ def train_rivals(
     """
     rivals, count = held_out_parts(wanted, len(job.data)), len(job.data)
     shuffled = torch.randperm(count, generator=generator(seed, "held out", count))
-    by_size: defaultdict[int, list[Part]] = defaultdict(list)
+    by_size: defaultdict[int, list[Stretch]] = defaultdict(list)
     for part in dict.fromkeys(part for parts in rivals.values() for part in parts):
         by_size[part[1] - part[0]].append(part)
-    held: dict[Part, _Held] = {}
+    held: dict[Stretch, _Held] = {}
     for parts in by_size.values():
         held |= _train(job, parts, shuffled, progress)
     return [_rival(name, [held[part] for part in parts]) for name, parts in rivals.items()]
@@ -72,10 +72,10 @@ def train_rivals(
 
 def _train(
     job: Job,
-    parts: list[Part],
+    parts: list[Stretch],
     shuffled: Int[Tensor, " N"],
     progress: Callable[[float], None] | None,
-) -> dict[Part, _Held]:
+) -> dict[Stretch, _Held]:
     """Parts of one size, each left out of M trainings, all in one stack."""
     count, data, start = len(job.initial), job.data, time.perf_counter()
     seen = _rows([torch.cat([shuffled[:a], shuffled[b:]]) for a, b in parts], count)

@@ -86,6 +86,26 @@ class Settings(Section):
     """Keep means over windows of training, for `tic.left_out` and `tic.leave_one_out`."""
 
 
+class Training(Settings):
+    """`[training]`: the settings, and what is kept along the way, which changes no model."""
+
+    checkpoints: list[Annotated[int, Field(ge=0, strict=True)]] = []
+    """Epochs after which every model is evaluated, kept and measured; 0 is before training."""
+    keep_checkpoints: Annotated[bool, Field(strict=True)] = True
+    """Whether their weights stay in the study's folder, beside those of the end."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is a setting of each model."""
+        return self.model_dump(include=set(Settings.model_fields))
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _rising(cls, epochs: list[int]) -> list[int]:
+        if epochs != sorted(set(epochs)):
+            raise ValueError("epochs that do not rise; sort them and give each once")
+        return epochs
+
+
 OWN = ("learning_rate", "momentum", "weight_decay", "seed")
 """Settings that each model of a stack may have for itself; it shares all the others."""
 SHARED = tuple(name for name in Settings.model_fields if name not in OWN)

@@ -20,11 +20,12 @@ from gentheory.models.norm import with_statistics
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
+from gentheory.study.along import TRAJECTORY, measured_along, stands, trajectory_rows
 from gentheory.study.job import Job
+from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
 from gentheory.study.settings import plain_types
-from gentheory.study.spec import MeasuresSection, held_out_name
 from gentheory.study.store import Store, write_json, write_table
 from gentheory.training.evaluate import Evaluation, evaluate
 from gentheory.training.loop import Trained
@@ -37,6 +38,8 @@ _MODELS = {
     "model": "varchar",
     "shard": "varchar",
     "position": "integer",
+    "part": "integer",
+    "data": "varchar",
     "architecture": "varchar",
     "family": "varchar",
     "options": "varchar",
@@ -65,6 +68,7 @@ _MEASURES = {
     "warnings": "varchar",
     "stats": "varchar",
 }
+_ALONG = {"model": "varchar", "epoch": "integer", **_MEASURES}
 _CURVES = {"model": "varchar", "epoch": "integer", "train_loss": "double"}
 _COSTS = {"model": "varchar", "what": "varchar", "seconds": "double"}
 
@@ -94,21 +98,13 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         report({"trained": share, "measured": 0})
 
     job, start = Job.of(points), time.perf_counter()
-    trained = job.train(progress=progress)
+    trained = job.train(checkpoints=shard.checkpoints["epochs"], progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
     figures = _evaluated(job, trained, recipe.test())
     clean = _evaluated(job, trained, recipe.clean_test())
     records = [_record(point, trained, m) for m, point in enumerate(points)]
-    checkpoint.save(
-        folder / "weights.safetensors",
-        trained.theta,
-        job.initial,
-        layout=Layout.of(job.module),
-        records=records,
-        trajectory=trained.trajectory,
-        statistics=trained.statistics,
-    )
+    _save(folder / "weights.safetensors", job, trained, records)
     costs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     measured = _measured(job, shard, trained, records)
@@ -118,10 +114,55 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
         report({"trained": 1.0, "measured": m})
+    if shard.checkpoints["epochs"]:
+        costs += _work_along(job, shard, trained, folder, report)
     write_table(folder / "models.parquet", _model_rows(shard, trained, figures, clean), _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
+
+
+def _work_along(
+    job: Job, shard: Shard, trained: Trained, folder: Path, report: Report
+) -> list[dict[str, Any]]:
+    """Evaluate, keep and measure the checkpoints along training; what the measures cost."""
+    recipe, along = Recipe(**shard.points[0].data), measured_along(shard)
+    trajectory: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
+    for stand in stands(trained):
+        figures = [_evaluated(job, stand.trained, d) for d in (recipe.test(), recipe.clean_test())]
+        trajectory += trajectory_rows(shard, stand, *figures)
+        records = [
+            stand.record(_record(point, stand.trained, m), m)
+            for m, point in enumerate(shard.points)
+        ]
+        if shard.checkpoints["keep"]:
+            _save(folder / f"weights.{stand.epoch}.safetensors", job, stand.trained, records)
+        if along is None:
+            continue
+        measured = _measured(job, along, stand.trained, records)
+        for record, (found, took) in zip(records, measured, strict=True):
+            seconds[record["id"]] += sum(took.values())
+            if not record["absent"]:
+                own = {"model": record["id"], "epoch": stand.epoch}
+                rows += [{**own, **table_row(n, e)} for n, e in found.items()]
+            report({"trained": 1.0, "measured": len(records)})
+    write_table(folder / "trajectory.parquet", trajectory, TRAJECTORY)
+    write_table(folder / "measures_along.parquet", rows, _ALONG)
+    return [{"model": m, "what": "along training", "seconds": s} for m, s in seconds.items()]
+
+
+def _save(path: Path, job: Job, trained: Trained, records: list[dict[str, Any]]) -> None:
+    checkpoint.save(
+        path,
+        trained.theta,
+        job.initial,
+        layout=Layout.of(job.module),
+        records=records,
+        trajectory=trained.trajectory,
+        statistics=trained.statistics,
+    )
 
 
 def _evaluated(job: Job, trained: Trained, test: Split) -> Evaluation:
@@ -231,6 +272,8 @@ def _model_rows(
                 "model": point.id,
                 "shard": shard.id,
                 "position": m,
+                "part": point.part,
+                "data": Recipe(**point.data).label,
                 "architecture": point.architecture,
                 "family": point.family,
                 "options": json.dumps(point.model["options"], sort_keys=True),

@@ -33,6 +33,8 @@ from gentheory.study.spec import Study, parse
 
 FORMAT = 1
 TABLES = ("models", "measures", "curves", "costs")
+TABLES_ALONG = ("trajectory", "measures_along")
+"""Tables of shards with checkpoints along training; empty where no shard has any."""
 OWNER_SILENT_AFTER = 120.0
 """Seconds without a sign of life after which a shard in flight on another host counts as lost."""
 
@@ -227,17 +229,20 @@ class Store:
         return sorted((r for r in found if r is not None), key=lambda record: record["started"])
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of `TABLES` over all committed shards of the plan, in the study's order.
+        """One of `TABLES`, or of `TABLES_ALONG`, over all committed shards of the plan.
 
-        The same shards give the same table, whoever made them and when. Raises `InputError`
-        where none is committed yet, or where a file cannot be read.
+        Rows are in the study's order: the same shards give the same table, whoever made them and
+        when. Raises `InputError` where none is committed yet, or where a file cannot be read.
         """
         done = self.done()
         if not done:
             raise InputError(
                 str(self.path), "no finished shard", "at least one", "run the study first"
             )
-        files = [str(self.path / "shards" / shard / f"{name}.parquet") for shard in done]
+        paths = [self.path / "shards" / shard / f"{name}.parquet" for shard in done]
+        files = [str(path) for path in paths if name in TABLES or path.exists()]
+        if not files:
+            return pd.DataFrame()
         try:
             with duckdb.connect() as connection:
                 # One read over all files: DuckDB keeps the order of the list and of the rows.

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from gentheory.errors import InputError
+from gentheory.study.claim import Claim
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
-from gentheory.study.store import Store
+from gentheory.study.store import TABLES_ALONG, Store
 
 COST_COLUMNS = ["model", "what", "seconds"]
+ALONG_COLUMNS = ["model", "epoch", "measure", "value", "stderr", "status"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,16 @@ class Tables:
     """The predicted gap that the findings are about, if the study names it."""
     describe: tuple[str, ...] = ()
     """Measures that tell the settings' regimes apart, if the study names any."""
+    claims: tuple[Claim, ...] = ()
+    """What a paper says, each with the number that decides on it."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
+    trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row a model and checkpoint along training: its losses then, nan once it has ended."""
+    measures_along: pd.DataFrame = field(
+        default_factory=partial(pd.DataFrame, columns=ALONG_COLUMNS)
+    )
+    """`measures` at the checkpoints along training, with one more column: `epoch`."""
 
     def wide(self) -> pd.DataFrame:
         """`models` with two more columns a measure, `<measure>` and `<measure>.stderr`.
@@ -71,6 +81,7 @@ def read_tables(store: Store) -> Tables:
     runs, counts = store.runs(), count(store)
     last = runs[-1] if runs else {}
     models = store.table("models")
+    along = {name: store.table(name) for name in TABLES_ALONG}
     return Tables(
         store.study.name,
         store.study.title,
@@ -91,12 +102,14 @@ def read_tables(store: Store) -> Tables:
         store.table("costs"),
         store.study.report.main,
         tuple(store.study.report.describe),
+        tuple(store.study.report.claims),
         _development(store.study, models),
+        **{name: table for name, table in along.items() if len(table)},
     )
 
 
 def _development(study: Study, models: pd.DataFrame) -> frozenset[str]:
-    columns = (models[name] for name in ("model", "architecture", "n_train", "label_noise"))
+    columns = (models[name] for name in ("model", "part", "architecture", "n_train", "label_noise"))
     return frozenset(
         model for model, *setting in zip(*columns, strict=True) if study.is_development(*setting)
     )

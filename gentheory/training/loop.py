@@ -15,6 +15,7 @@ from gentheory.params import Layout
 from gentheory.training.evaluate import stacked_outputs
 from gentheory.training.optim import SGD
 from gentheory.training.recorder import Recorder
+from gentheory.training.snapshots import Snapshots
 from gentheory.training.stack import Outcome, Stack, Task
 from gentheory.trajectory import Trajectory
 
@@ -50,6 +51,8 @@ class Trained:
     """Of the stack, if it was kept; that of a diverged model may hold nan."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Running statistics of normalization, [M, ...] by name."""
+    snapshots: Snapshots | None = None
+    """The stack after each of the epochs that were asked for; None without any."""
 
 
 def train(
@@ -61,6 +64,7 @@ def train(
     orders: Sequence[Generator],
     *,
     rows: Int[Tensor, "M N"] | None = None,
+    checkpoints: Sequence[int] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Trained:
     """Train M models, model m in the batch order of `orders[m]`.
@@ -69,12 +73,14 @@ def train(
     as the others: then its curve, its target and its residuals are over these alone. A stack
     gives each model the weights that training it alone gives, up to rounding: nothing is shared
     between models, and one that diverges or reaches its target leaves the computation.
+    `checkpoints` are epochs, rising from 0, before training, after which the stack is kept too.
     `progress` is called after each epoch with the share of epochs done.
     """
     rows = None if rows is None else rows.to(data.inputs.device)
     task = Task(module, loss, data, rows)
     stack = Stack.start(task, theta, plan.epochs)
     recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
+    snapshots = Snapshots.start(checkpoints, stack) if checkpoints else None
     gradient = _stacked_gradient(module, loss)
     optimizer = SGD(plan.momentum.to(theta)[:, None], plan.weight_decay.to(theta)[:, None])
     effective = 1 / (1 - plan.momentum.double())
@@ -103,12 +109,14 @@ def train(
         duration = rates.sum(0) * effective[models]
         losses = task.losses(here, state[0], carried)
         stack.advance(epoch, models, state, carried, losses, duration, plan.stop_at_loss)
+        if snapshots is not None:
+            snapshots.see(epoch, stack)
         if progress is not None:
             progress(epoch / plan.epochs)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
     kept = None if recorder is None else recorder.trajectory(theta.dtype)
     ended = (stack.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
-    return Trained(*ended, kept, stack.statistics)
+    return Trained(*ended, kept, stack.statistics, snapshots)
 
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:

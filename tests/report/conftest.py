@@ -13,6 +13,7 @@ def models_of(count, *, seed=0, **columns):
     generator = np.random.default_rng(seed)
     known = {
         "model": [f"{seed:08x}{place:08x}" for place in range(count)],
+        "data": "mnist",
         "architecture": "3-NN",
         "n_train": 300,
         "label_noise": 0.0,

@@ -255,3 +255,17 @@ def test_models_of_one_stack_share_all_but_their_own_settings() -> None:
         assert len(shard.points) == 4
         assert len({point.settings["loss"] for point in shard.points}) == 1
         assert {point.family for point in shard.points} == {"net"}
+
+
+def test_parts_are_planned_one_after_the_other_with_data_of_their_own() -> None:
+    wider = tiny.net(label="wider", options={"depth": 2, "width": 5})
+    sizes = {"num_train": 90, "num_test": 30, "num_features": 4, "num_classes": 3}
+    other = {"name": "gaussian_classes", "options": {**sizes, "separation": 2.0, "seed": 0}}
+    parts = [{}, {"data": other, "stack": 4}]
+    both = study(parts=[parts[0], {**parts[1], "architectures": [wider]}])
+    planned = plan.shards(both)
+    assert [len(shard.points) for shard in planned] == [2, 2, 4]
+    assert [shard.points[0].part for shard in planned] == [0, 0, 1]
+    alone = study(**parts[1], architectures=[wider])
+    assert [p.settings for p in plan.points(both, 1)] == [p.settings for p in plan.points(alone)]
+    assert plan.points(both, 1)[0].model["num_params"] == plan.points(alone)[0].model["num_params"]

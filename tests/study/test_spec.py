@@ -18,9 +18,9 @@ def parse(**sections: Any) -> spec.Study:
 def test_reads_what_the_toml_says(tmp_path: Path) -> None:
     study = spec.read(tiny.write(tmp_path / "s.toml", tiny.study(description="größer: √2")))
     assert study.description == "größer: √2"
-    assert study.training.epochs == 2
-    assert study.training.learning_rate == 0.1  # the default, which the grid replaces
-    assert study.grid.axes() == {"learning_rate": [0.01, 0.1], "seed": [0, 1]}
+    assert study.parts[0].training.epochs == 2
+    assert study.parts[0].training.learning_rate == 0.1  # the default, which the grid replaces
+    assert study.parts[0].grid.axes() == {"learning_rate": [0.01, 0.1], "seed": [0, 1]}
 
 
 def test_survives_its_own_json() -> None:
@@ -175,14 +175,14 @@ def test_a_checkerboard_of_settings() -> None:
         report={"development": "checkerboard"},
     )
     board = {
-        (a, n, noise): study.is_development(label, size, share)
+        (a, n, noise): study.is_development(0, label, size, share)
         for a, label in enumerate(["net", "other"])
         for n, size in enumerate([30, 60, 90])
         for noise, share in enumerate([0.0, 0.2])
     }
     assert all(chosen is (sum(place) % 2 == 0) for place, chosen in board.items())
     assert sum(board.values()) == 6
-    assert not parse().is_development("net", 60, 0.0)
+    assert not parse().is_development(0, "net", 60, 0.0)
 
 
 def test_shipped_studies_hold() -> None:
@@ -197,7 +197,7 @@ def test_every_scalar_setting_is_an_axis_and_can_be_excluded() -> None:
         grid={"loss": ["cross_entropy", "mse"], "dtype": ["float32"], "seed": [0, 1]},
         exclude=[{"loss": "mse", "seed": 1}],
     )
-    trained = [(axes["loss"], axes["seed"]) for _, axes in study.combinations()]
+    trained = [(axes["loss"], axes["seed"]) for _, axes in study.parts[0].combinations()]
     assert trained == [("cross_entropy", 0), ("mse", 0), ("cross_entropy", 1)]
 
 
@@ -210,7 +210,7 @@ def test_options_that_vary_make_an_architecture_each() -> None:
     }
     left_out = {"architecture": "net, width 4, depth 3"}
     study = parse(architectures=[architecture], grid={}, exclude=[left_out])
-    trained = {variant.label: variant.options for variant, _ in study.combinations()}
+    trained = {variant.label: variant.options for variant, _ in study.parts[0].combinations()}
     assert trained == {
         "net, width 4, depth 2": {"skip": True, "width": 4, "depth": 2},
         "net, width 8, depth 2": {"skip": True, "width": 8, "depth": 2},
@@ -232,3 +232,34 @@ def test_cheap_and_families_stand_for_their_measures() -> None:
     assert parse(measures={"names": names}).measures.names == names
     with pytest.raises(InputError, match="names: a measure stands twice"):
         parse(measures={"names": ["cheap", "cheap"]})
+
+
+def test_a_part_takes_what_it_does_not_give_from_the_upper_level() -> None:
+    study = parse(
+        parts=[
+            {"training": {"epochs": 5}, "draws": {"count": 3}},
+            {"data": {"name": "mnist"}, "stack": 7, "measures": {"names": ["norms.parameters"]}},
+        ],
+        training=tiny.training(batch_size=8),
+        draws={"count": 2, "momentum": {"low": 0.0, "high": 0.9}},
+    )
+    first, second = study.parts
+    assert (first.data.name, first.stack, first.training.epochs) == ("digits", 2, 5)
+    assert (second.data.name, second.stack, second.training.epochs) == ("mnist", 7, 2)
+    assert first.training.batch_size == second.training.batch_size == 8
+    assert first.draws
+    assert second.draws
+    assert (first.draws.count, second.draws.count) == (3, 2)
+    assert first.draws.momentum == second.draws.momentum is not None
+    assert (first.measures.names, second.measures.names) == (
+        ["tic.exact", "norms.distance"],
+        ["norms.parameters"],
+    )
+    assert spec.parse(study.model_dump(mode="json"), place="it") == study
+
+
+def test_a_mistake_in_a_part_is_named_with_its_part() -> None:
+    with pytest.raises(InputError, match=r"1 mistake: parts\[1\]\.training\.epochz = 2 \(unknown"):
+        parse(parts=[{}, {"training": {"epochz": 2}}])
+    with pytest.raises(InputError, match=r"parts = \[\] \(List should have at least 1 item"):
+        parse(parts=[])

@@ -1,0 +1,193 @@
+"""Whether measures follow the gap while a model trains: what a study's checkpoints say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
+from gentheory.report.ranking import (
+    GAP_BASELINES,
+    Column,
+    Resampling,
+    gap_predictors,
+    interval_columns,
+    kind,
+)
+from gentheory.stats import Interval, kendall, kendall_within, mean_interval, weighted
+from gentheory.stats.columns import cluster_indices
+from gentheory.stats.resample import draw_counts
+from gentheory.study.tables import Tables
+
+MEAN = "mean over settings"
+GAP = "measured gap"
+
+
+@dataclass(frozen=True)
+class Along:
+    """What there is to say of the checkpoints along training, in the tested settings alone.
+
+    A model counts at a checkpoint unless it had ended before, whatever became of it later.
+    """
+
+    epochs: tuple[int, ...]
+    means: pd.DataFrame
+    """One row a setting, epoch and series (the measured gap and each predicted one): `count` and
+    `mean`, the mean over models with its 95 % bootstrap interval, `mean.low` and `mean.high`."""
+    within: pd.DataFrame
+    """One row a setting and predictor: `kendall`, the mean over models of Kendall's tau with the
+    gap over the model's own checkpoints; `count` models have one. `rival` names the trivial
+    baseline of the larger mean, and `lead` is the mean of the model's tau less that of the
+    baseline. Intervals by bootstrap over the hyper-parameter points."""
+    across: pd.DataFrame
+    """One row a setting, epoch and predictor: `kendall`, tau with the gap over `count` models."""
+
+
+def along(tables: Tables, population: Population, resampling: Resampling) -> Along | None:
+    """The numbers of the checkpoints along training; None for a study without any."""
+    if tables.trajectory.empty:
+        return None
+    measures = set(tables.measures_along["measure"])
+    ordered = tuple(name for name in population.measures if name in measures)
+    frame = _frame(tables, population, ordered)
+    return Along(
+        tuple(sorted(set(map(int, frame["epoch"])))),
+        pd.DataFrame(_means(frame, population, ordered, resampling)),
+        pd.DataFrame(_within(frame, population, ordered, resampling)),
+        pd.DataFrame(_across(frame, population, ordered, resampling)),
+    )
+
+
+def _frame(tables: Tables, population: Population, measures: tuple[str, ...]) -> pd.DataFrame:
+    """The checkpoints of tested settings at which a model is there, with its measures."""
+    trajectory, long = tables.trajectory, tables.measures_along
+    about = population.models[["model", "setting", "point"]]
+    frame = trajectory.merge(about, on="model", validate="many_to_one")
+    finite = np.isfinite(frame[["train_loss", "test_loss", "gap"]].to_numpy(dtype=float)).all(1)
+    frame = frame.loc[finite & frame["setting"].isin(population.tested).to_numpy()]
+    for name in measures:
+        own = long.loc[(long["measure"] == name) & (long["status"] == "ok")]
+        values = own[["model", "epoch", "value"]].rename(columns={"value": name})
+        frame = frame.merge(values, on=["model", "epoch"], how="left", validate="one_to_one")
+    return frame.reset_index(drop=True)
+
+
+def _settings(frame: pd.DataFrame, population: Population) -> Iterator[tuple[str, pd.DataFrame]]:
+    for setting in population.tested:
+        yield setting, frame.loc[frame["setting"] == setting]
+
+
+def _means(
+    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
+    series = {GAP: "gap"} | {name: name for name in measures if is_predicted_gap(name)}
+    for setting, own in _settings(frame, population):
+        for epoch, rows in own.groupby("epoch"):
+            drawn: Resampling = {**resampling, "clusters": clusters(rows)}
+            for name, column in series.items():
+                mean = mean_interval(_numbers(rows, column), **drawn)
+                row = {"setting": setting, "epoch": epoch, "series": name, "count": mean.count}
+                yield row | interval_columns("mean", mean)
+
+
+def _within(
+    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
+    several = len(population.tested) > 1
+    groups = list(_settings(frame, population)) if several else []
+    for setting, own in [(population.overall, frame), *groups]:
+        taus = _taus(own, measures)
+        # In the rising order of the models' names, as the taus are.
+        drawn: Resampling = {
+            **resampling,
+            "clusters": clusters(own.drop_duplicates("model").sort_values("model")),
+        }
+        for name, column in taus.items():
+            row = {"setting": setting, "predictor": name, "kind": kind(name), "rival": ""}
+            yield row | _followed(name, column, taus, drawn)
+
+
+def _taus(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
+    """Tau of each predictor with the gap within every model, nan where undefined; shape [M]."""
+    models = np.array(sorted(set(frame["model"])))
+    gap, found = _numbers(frame, "gap"), dict[str, Column]()
+    for name, values in gap_predictors(frame, measures).items():
+        kept = np.isfinite(values)
+        known = np.asarray(frame["model"].loc[kept], dtype=str)
+        own = np.full(len(models), np.nan)
+        own[np.isin(models, known)] = kendall_within(values[kept], gap[kept], known)
+        found[name] = own
+    return found
+
+
+def _followed(
+    name: str, taus: Column, others: dict[str, Column], resampling: Resampling
+) -> dict[str, Any]:
+    """The mean over models, and that of the difference to the better trivial baseline."""
+    count = int(np.isfinite(taus).sum())
+    cells: dict[str, Any] = {"count": count, "note": "" if count >= MIN_MODELS else "too few"}
+    mean: Interval | None = None
+    lead: Interval | None = None
+    if not cells["note"]:
+        mean = mean_interval(taus, **resampling)
+        rivals = (
+            {}
+            if name in GAP_BASELINES
+            else {key: others[key] for key in GAP_BASELINES if key in others}
+        )
+        both = {key: np.isfinite(taus - rival) for key, rival in rivals.items()}
+        means = {key: float(rivals[key][kept].mean()) for key, kept in both.items() if kept.any()}
+        if means:
+            cells["rival"] = max(means, key=lambda key: means[key])
+            lead = mean_interval(taus - rivals[cells["rival"]], **resampling)
+    return cells | interval_columns("kendall", mean) | interval_columns("lead", lead)
+
+
+def _across(
+    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
+    """Settings share the resamples of their models, so that their mean has an interval too."""
+    for epoch, rows in frame.groupby("epoch"):
+        labels, gap = cluster_indices(clusters(rows), len(rows)), _numbers(rows, "gap")
+        draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
+        counts = np.concatenate([np.empty((0, len(rows))), *draws])
+        for name, values in gap_predictors(rows, measures).items():
+            row = {"epoch": epoch, "predictor": name, "kind": kind(name)}
+            found: list[tuple[float, Column]] = []
+            for setting in population.tested:
+                kept = np.isfinite(values) & (rows["setting"] == setting).to_numpy()
+                tau, samples = _resampled(values[kept], gap[kept], counts[:, kept])
+                found += [(tau, samples)] if np.isfinite(tau) else []
+                note = (
+                    "" if np.isfinite(tau) else "too few" if kept.sum() < MIN_MODELS else "constant"
+                )
+                own = {"setting": setting, "count": int(kept.sum()), "note": note}
+                yield row | own | interval_columns("kendall", _mean([(tau, samples)]))
+            if len(population.tested) > 1:
+                note = "" if found else "no number"
+                own = {"setting": MEAN, "count": int(np.isfinite(values).sum()), "note": note}
+                yield row | own | interval_columns("kendall", _mean(found))
+
+
+def _resampled(x: Column, y: Column, counts: Column) -> tuple[float, Column]:
+    """Tau and its values on the resamples; nan for too few models."""
+    if len(x) < MIN_MODELS:
+        return np.nan, np.full(len(counts), np.nan)
+    columns = weighted.Column.of(x), weighted.Column.of(y)
+    return kendall(x, y), weighted.kendall(counts, *columns)
+
+
+def _mean(found: list[tuple[float, Column]]) -> Interval | None:
+    """Of statistics with their resamples; a resample leaves out those it leaves undefined."""
+    if not found:
+        return None
+    samples = np.ma.masked_invalid([samples for _, samples in found]).mean(axis=0)
+    values = np.asarray(samples.filled(np.nan), dtype=float)
+    mean = float(np.mean([value for value, _ in found]))
+    return Interval.from_resamples(mean, values, count=len(found), level=0.95)
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> Column:
+    return np.asarray(frame[column], dtype=float)

@@ -1,0 +1,158 @@
+"""What a study, or a part of it, trains and measures."""
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+
+from gentheory.study.grid import Draws, Exclusion, Grid
+from gentheory.study.settings import Architecture, Count, DataSection, Section, Training, Variant
+
+
+def _known(name: str) -> str:
+    # Imported here: `gentheory --help` must not wait for torch.
+    from gentheory.measures import expanded, find
+
+    for one in expanded([name]):
+        find(one)
+    return name
+
+
+def _expanded(names: list[str]) -> list[str]:
+    """With the measures of a family, and of "cheap"; what stands twice stays, to be refused."""
+    from gentheory.measures import expanded
+
+    return expanded(names) if len(set(names)) == len(names) else names
+
+
+Name: TypeAlias = Annotated[str, AfterValidator(_known)]
+Names: TypeAlias = Annotated[list[Name], AfterValidator(_expanded)]
+
+
+class MeasuresSection(Section):
+    """`[measures]`: measured on each trained model, over its training examples or held-out ones."""
+
+    names: Annotated[Names, Field(min_length=1)]
+    """A family stands for its measures, and "cheap" for a battery of them."""
+    dtype: Literal["float32", "float64"] = "float64"
+    options: dict[str, dict[str, JsonValue]] = {}
+    held_out: Count | None = None
+    """Examples for the measures of `on_held_out`, neither training nor test data."""
+    on_held_out: Names = []
+    """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
+    along: Names = []
+    """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
+
+    def rows(self) -> list[str]:
+        """What the measures are called in the study's tables."""
+        return [*self.names, *map(held_out_name, self.on_held_out)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MeasuresSection":
+        from gentheory.measures import check_options
+
+        if len(set(self.rows())) < len(self.rows()):
+            raise ValueError("names: a measure stands twice; give each once")
+        if (self.held_out is None) != (not self.on_held_out):
+            raise ValueError("held_out and on_held_out stand together or not at all")
+        check_options(self.options, [*self.names, *self.on_held_out])
+        if len(set(self.along)) < len(self.along):
+            raise ValueError("along: a measure stands twice; give each once")
+        if unknown := [name for name in self.along if name not in self.names]:
+            raise ValueError(f"along: {unknown} are not among names; add them there")
+        return self
+
+
+def held_out_name(measure: str) -> str:
+    """The row of a measure on held-out examples."""
+    return f"{measure}:held-out"
+
+
+class RivalsSection(Section):
+    """`[rivals]`: what a user would do instead of measuring, each a loss on examples held out."""
+
+    validation: list[Annotated[float, Field(gt=0, lt=1, strict=True)]] = []
+    """Shares of the training examples to hold out, each for a training on the rest."""
+    folds: Annotated[int, Field(ge=2, strict=True)] | None = None
+    """Cross-validation: every example is held out in one of as many trainings."""
+
+    @field_validator("validation")
+    @classmethod
+    def _once(cls, shares: list[float]) -> list[float]:
+        if len(set(shares)) < len(shares):
+            raise ValueError("a share stands twice; give each once")
+        return shares
+
+
+class Part(Section):
+    """Models of one data set: all sections of a study but for what is said of it as a whole."""
+
+    data: DataSection
+    stack: Count = 16
+    """Models trained together: a shard, the unit of work that is kept or lost as a whole."""
+    architectures: Annotated[list[Architecture], Field(min_length=1)]
+    training: Training = Training()
+    grid: Grid = Grid()
+    exclude: list[Exclusion] = []
+    draws: Draws | None = None
+    measures: MeasuresSection
+    rivals: RivalsSection = RivalsSection()
+
+    def variants(self) -> list[Variant]:
+        """Every architecture with every combination of what varies in it."""
+        return [variant for one in self.architectures for variant in one.variants()]
+
+    def combinations(self) -> Iterator[tuple[Variant, dict[str, Any]]]:
+        """What is trained: a variant with one value of each axis of the grid."""
+        for variant, axes in product(self.variants(), self.grid.combinations()):
+            names = (variant.label, variant.family.label)
+            if not any(exclusion.covers(names, axes) for exclusion in self.exclude):
+                yield variant, axes
+
+    def checkerboard(self, architecture: str, n_train: int, label_noise: float) -> bool:
+        """Whether a setting's places in the lists of the axes, from 0, have an even sum."""
+        places = [[variant.label for variant in self.variants()].index(architecture)]
+        axes = self.grid.axes()
+        for name, value in (("n_train", n_train), ("label_noise", label_noise)):
+            places += [axes[name].index(value)] if name in axes else []
+        return sum(places) % 2 == 0
+
+    def num_settings(self) -> int:
+        """Architectures by numbers of examples by shares of label noise."""
+        axes = self.grid.axes()
+        lengths = (len(axes[name]) for name in ("n_train", "label_noise") if name in axes)
+        return len(self.variants()) * prod(lengths)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Part":
+        labels = [variant.label for variant in self.variants()]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"architectures: two share a label in {labels}; give each its own")
+        twice = set(self.grid.axes()) & set(self.draws.axes() if self.draws else ())
+        if twice:
+            raise ValueError(f"{sorted(twice)} stand in both [grid] and [draws]; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Part":
+        epochs = min(self.grid.axes().get("epochs", [self.training.epochs]))
+        if (last := max(self.training.checkpoints, default=0)) > epochs:
+            raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
+        if self.measures.along and not self.training.checkpoints:
+            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
+        return self
+
+    @model_validator(mode="after")
+    def _excludable(self) -> "Part":
+        names = {n: None for v in self.variants() for n in (v.family.label, v.label)}
+        known = {**self.grid.axes(), "architecture": list(names)}
+        for place, exclusion in enumerate(self.exclude):
+            for name, value in exclusion.given().items():
+                if value not in known.get(name, ()):
+                    values = f"not among {known[name]}" if name in known else "of no axis in [grid]"
+                    raise ValueError(f"exclude[{place}].{name}: {value!r} is {values}; correct it")
+        if not any(True for _ in self.combinations()):
+            raise ValueError("exclude: no model is left to train; drop an exclusion")
+        return self
