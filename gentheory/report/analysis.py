@@ -5,12 +5,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gentheory.report.along import Along, along
+from gentheory.report.axes import Environments, environments, granulated
 from gentheory.report.choices import choices, rivalry
 from gentheory.report.claims import claims
+from gentheory.report.design import design
 from gentheory.report.ladder import ladder
 from gentheory.report.outcomes import exclusions, misses, settings, warnings
+from gentheory.report.pooled import pooled
 from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, correlations, criteria
+from gentheory.report.ratios import ratios, trends
 from gentheory.report.regimes import regimes
 from gentheory.report.shift import Shift, shift
 from gentheory.report.sizes import sizes
@@ -29,6 +33,11 @@ class Analysis:
     choices: pd.DataFrame
     rivalry: pd.DataFrame
     sizes: pd.DataFrame
+    granulated: pd.DataFrame
+    environments: Environments
+    pooled: pd.DataFrame
+    ratios: pd.DataFrame
+    trends: pd.DataFrame
     exclusions: pd.DataFrame
     misses: pd.DataFrame
     warnings: pd.DataFrame
@@ -53,15 +62,22 @@ def analyse(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> Anal
     """
     models = population(tables)
     resampling: Resampling = {"num_resamples": num_resamples, "seed": seed}
+    taus = correlations(models, resampling)
+    grid, by_ratio = design(models), ratios(models, taus)
     return Analysis(
         models,
         settings(models),
         regimes(models, tables.describe),
-        correlations(models, resampling),
+        taus,
         criteria(models, resampling),
         choices(models, tables.costs, resampling),
         rivalry(models, resampling),
         sizes(models, resampling),
+        granulated(grid, resampling),
+        environments(grid, resampling),
+        pooled(grid, resampling),
+        by_ratio,
+        trends(by_ratio, resampling),
         exclusions(models),
         misses(tables),
         warnings(tables),

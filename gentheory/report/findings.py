@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from gentheory.report.analysis import Analysis, analyse
+from gentheory.report.axis_findings import axis_sentences
 from gentheory.report.numbers import interval, size, tau
 from gentheory.report.population import MIN_MODELS
 from gentheory.report.ranking import GAP_BASELINES, TRAINING_LOSS, criterion
@@ -21,7 +22,8 @@ def findings(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> lis
     Where rivals were trained, two more follow: the standing against each of them, and what
     choosing a model by each criterion costs. They are about the predicted gap that the study
     names, else `tic.exact`, or the first TIC where that was not measured; and, where the study
-    has set settings apart for its choices, about the other settings alone. Brackets hold 95 %
+    has set settings apart for its choices, about the other settings alone. Those of
+    `axis_sentences` follow, or stand first where no gap is predicted. Brackets hold 95 %
     bootstrap intervals. "Ahead", "better", "behind" and "worse" are said only where the paired
     interval of the difference excludes 0. Raises `InputError` for tables without a model, a
     measure or a column that a report needs.
@@ -32,12 +34,12 @@ def findings(tables: Tables, *, num_resamples: int = 1000, seed: int = 0) -> lis
 def sentences(analysis: Analysis) -> list[str]:
     """`findings` of tables that are analysed already."""
     if analysis.main is None:
-        return _without_tic(analysis)
+        return [*axis_sentences(analysis), *_without_tic(analysis)]
     main = analysis.main
     found = [_gap_rank(analysis, main), _loss_rank(analysis, main), _size(analysis, main)]
     if analysis.population.rivals:
         found += [_against_rivals(analysis, main), _cost_of_choosing(analysis, main)]
-    return found
+    return found + axis_sentences(analysis)
 
 
 def standing(row: Row) -> str:
@@ -208,7 +210,9 @@ def _span(values: list[float]) -> str:
 
 def _without_tic(analysis: Analysis) -> list[str]:
     """The three sentences of a study that measured no predicted gap: the baselines alone."""
-    found = {name: _rows(analysis, analysis.correlations, name)[0] for name in GAP_BASELINES}
+    there = set(analysis.correlations["predictor"]).intersection(GAP_BASELINES)
+    names = sorted(there, key=GAP_BASELINES.index)
+    found = {name: _rows(analysis, analysis.correlations, name)[0] for name in names}
     known = {name: row for name, row in found.items() if not row["note"]}
     loss, _ = _rows(analysis, analysis.criteria, TRAINING_LOSS)
     best = max(known, key=lambda name: known[name]["kendall"], default=None)

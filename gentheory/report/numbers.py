@@ -28,6 +28,17 @@ def size(value: float) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def probability(value: float) -> str:
+    """A p-value, to three decimals.
+
+    >>> probability(0.0314), probability(1e-9)
+    ('0.031', '< 0.001')
+    """
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 1e-3 else f"{value:.3f}"
+
+
 def interval(row: Mapping[str, Any], name: str, write: Callable[[float], str] = tau) -> str:
     """The value of `name` in a row with its interval: "0.62 [0.55, 0.68]"; "undefined" if nan.
 

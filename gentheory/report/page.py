@@ -13,6 +13,8 @@ import numpy as np
 from gentheory.plots.export import write
 from gentheory.report.along import in_words
 from gentheory.report.analysis import Analysis, analyse
+from gentheory.report.axis_grids import axis_grids, trend_grid
+from gentheory.report.axis_pictures import axis_pictures
 from gentheory.report.findings import sentences
 from gentheory.report.grids import (
     Grid,
@@ -57,7 +59,8 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
     `InputError` for tables without a model, a measure or a column that a report needs.
     """
     analysis = analyse(tables, num_resamples=num_resamples, seed=seed)
-    found, drawn = _findings(analysis), pictures(tables, analysis)
+    found = _findings(analysis)
+    drawn = [*pictures(tables, analysis), *axis_pictures(analysis)]
     for picture in drawn:
         write(out / "figures" / f"{picture.name}.svg", picture.svg)
         write(out / "figures" / f"{picture.name}.png", picture.png)
@@ -85,6 +88,7 @@ def render_page(
         gap_grids=correlation_grids(analysis),
         loss_grids=[*criterion_grids(analysis), *rival_grids(analysis)],
         size=size_grid(analysis),
+        axis_grids=[*axis_grids(analysis), *filter(None, [trend_grid(analysis)])],
         claims=claim_grid(analysis),
         ladder=ladder_grids(analysis),
         folded=len(analysis.population.settings) > MANY_SETTINGS,
@@ -197,6 +201,11 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "choices": analysis.choices,
         "rivalry": analysis.rivalry,
         "sizes": analysis.sizes,
+        "granulated": analysis.granulated,
+        "environments": analysis.environments.summary,
+        "pooled": analysis.pooled,
+        "ratios": analysis.ratios,
+        "trends": analysis.trends,
         "claims": analysis.claims,
         "ladder": analysis.ladder,
         "exclusions": analysis.exclusions,

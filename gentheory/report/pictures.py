@@ -24,7 +24,8 @@ from gentheory.report.population import MANY_SETTINGS
 from gentheory.report.ranking import MINUS_TRAINING_LOSS, TRAINING_LOSS, criterion
 from gentheory.study.tables import Tables
 
-_NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
+NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
+"""What makes panels fit into the window of a telephone."""
 _PIXELS_PER_INCH = 96
 
 
@@ -90,7 +91,7 @@ def _regime(analysis: Analysis) -> Picture | None:
     # One look for a measure and for its sum with the training loss.
     same = {MINUS_TRAINING_LOSS: TRAINING_LOSS}
     names = [same.get(n, n).replace(criterion(""), "") for n in map(str, joined["predictor"])]
-    return _picture(
+    return picture_of(
         partial(regime, joined.assign(predictor=names)),
         "regime",
         "Rank correlations against the regime",
@@ -133,7 +134,7 @@ def _heat_map(
     which = "settings on which the criterion was chosen" if development else "settings"
     plus = " “+ X” is the training loss plus X." if table is analysis.criteria else ""
     names = [str(name).replace(criterion(""), "+ ") for name in kept["predictor"]]
-    return _picture(
+    return picture_of(
         partial(heat_map, kept.assign(predictor=names), column),
         f"heat_{name}{'_development' if development else ''}",
         title,
@@ -151,7 +152,7 @@ def _gap(analysis: Analysis) -> Picture | None:
     ranked = ranked.loc[ranked["setting"].isin(analysis.population.tested)]
     if measure is None or not np.isfinite(np.asarray(ranked[measure], dtype=float)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(gap, _sorted(ranked, analysis.population.tested), measure),
         "gap",
         f"The measured gap against {measure}",
@@ -170,7 +171,7 @@ def _correlations(analysis: Analysis) -> Picture | None:
     table = table.loc[table["setting"].isin(shown)]
     if not np.isfinite(np.asarray(table["kendall"], dtype=float)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(correlation_bars, table),
         "correlations",
         "Rank correlation with the gap",
@@ -191,7 +192,7 @@ def _curves(tables: Tables) -> Picture | None:
     loss = np.asarray(curves["train_loss"], dtype=float)
     if not (np.isfinite(loss) & (loss > 0)).any():
         return None
-    return _picture(
+    return picture_of(
         partial(training_curves, curves),
         "training_curves",
         "Training loss over epochs",
@@ -204,7 +205,7 @@ def _shift(analysis: Analysis) -> Picture | None:
     found = analysis.shift
     if found is None:
         return None
-    drawn = _picture(
+    drawn = picture_of(
         partial(accuracy_shift, found.models, found.curve),
         "accuracy_shift",
         "Shifted against in-distribution accuracy",
@@ -262,7 +263,7 @@ def _trajectories(
     if not np.isfinite(np.asarray(table["value"], dtype=float)).any():
         return None
     names = {"setting": "panel", "value.low": "low", "value.high": "high"}
-    return _picture(
+    return picture_of(
         partial(along_training, table.rename(columns=names), quantity=quantity, limits=limits),
         name,
         title,
@@ -273,17 +274,18 @@ def _trajectories(
     )
 
 
-def _picture(
+def picture_of(
     draw: Callable[..., list[Axes]],
     name: str,
     title: str,
     caption: str,
     alternative: str,
     *,
-    narrow: Mapping[str, Any] = _NARROW,
+    narrow: Mapping[str, Any] = NARROW,
     development: bool = False,
     along: bool = False,
 ) -> Picture:
+    """Draw it with the function's own sizes, and with the arguments `narrow` for narrow windows."""
     wide, small = _figure(draw()), _figure(draw(**narrow))
     svg = render(wide, "svg")
     return Picture(

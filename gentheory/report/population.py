@@ -22,13 +22,16 @@ MANY_SETTINGS = 8
 MODEL_COLUMNS = [
     *("model", "data", "architecture", "n_train", "label_noise", "outcome", "training_time"),
     *("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", "gap_stderr"),
-    *("learning_rate", "momentum", "weight_decay", "batch_size", "epochs"),
+    *("learning_rate", "momentum", "weight_decay", "batch_size", "epochs", "num_parameters"),
 ]
 MEASURE_COLUMNS = ["model", "measure", "value", "stderr", "status", "reason", "warnings"]
 CURVE_COLUMNS = ["model", "epoch", "train_loss"]
 
 POINT = ["learning_rate", "momentum", "weight_decay", "batch_size", "epochs"]
 """What two models share if they differ in their seed or their setting alone."""
+
+MISSED = "training loss not as low as it was to be"
+"""Why a model is not ranked that did not come down to the loss at which to stop."""
 
 _LOSSES = ["train_loss", "test_loss", "gap", "training_time"]
 _GROUPING = {"data": "{}", "architecture": "{}", "n_train": "n {}", "label_noise": "noise {:g}"}
@@ -56,6 +59,11 @@ class Population:
         return self.models.loc[self.models["excluded"] == ""]
 
     @property
+    def sizes_vary(self) -> bool:
+        """Whether the ranked models differ in their numbers of parameters."""
+        return len(set(self.ranked["num_parameters"])) > 1
+
+    @property
     def tested(self) -> tuple[str, ...]:
         """The settings on which nothing was chosen."""
         return tuple(setting for setting in self.settings if setting not in self.development)
@@ -81,9 +89,9 @@ def population(tables: Tables) -> Population:
     """Sort the models of a study into settings, the groups by what varies among four columns.
 
     These are the data, the architecture, the number of training examples and the label noise. A
-    model is left out of every ranking where it diverged, was given up or has a loss that is not
-    finite. Raises `InputError` for tables without a model, a measure or a column that a report
-    needs.
+    model is left out of every ranking where it diverged, was given up, has a loss that is not
+    finite, or was to stop at a training loss that it did not reach. Raises `InputError` for tables
+    without a model, a measure or a column that a report needs.
     """
     _check(tables)
     models = tables.wide()
@@ -163,10 +171,20 @@ def _order(models: pd.DataFrame) -> list[int]:
 
 def _exclusions(models: pd.DataFrame) -> list[str]:
     finite = [bool(np.isfinite(row).all()) for row in np.asarray(models[_LOSSES], dtype=float)]
+    stops = models["stop_at_loss"] if "stop_at_loss" in models else [np.nan] * len(models)
     return [
-        outcome if outcome in ("diverged", "failed") else "" if is_finite else "loss not finite"
-        for outcome, is_finite in zip(models["outcome"], finite, strict=True)
+        _exclusion(outcome, is_finite, pd.notna(stop))
+        for outcome, is_finite, stop in zip(models["outcome"], finite, stops, strict=True)
     ]
+
+
+def _exclusion(outcome: str, is_finite: bool, was_to_stop: bool) -> str:
+    if outcome in ("diverged", "failed"):
+        return outcome
+    if not is_finite:
+        return "loss not finite"
+    # Gaps at unequal training losses differ for that alone.
+    return MISSED if was_to_stop and outcome != "target" else ""
 
 
 def _points(models: pd.DataFrame) -> list[int]:

@@ -14,19 +14,22 @@ from gentheory.report.population import (
     is_predicted_gap,
     is_rival,
 )
-from gentheory.stats import Interval, correlate, kendall, kendall_interval, weighted
-from gentheory.stats.columns import cluster_indices
-from gentheory.stats.resample import draw_counts
+from gentheory.report.resampled import Resampled, Samples, difference
+from gentheory.stats import Interval, kendall_interval
 
 Column = NDArray[np.float64]
 
 MINUS_TRAINING_LOSS = "minus training loss"
 TRAINING_LOSS = "training loss"
 TIME = "learning-rate time T"
-GAP_BASELINES = (MINUS_TRAINING_LOSS, TIME)
+PARAMETERS = "parameter count"
+GAP_BASELINES = (MINUS_TRAINING_LOSS, TIME, PARAMETERS)
+"""What a measure of the gap has to beat; the last one where it varies within the study."""
+_TRIVIAL = tuple(
+    f"baselines.{name}" for name in ("training_loss", "training_time", "parameter_count")
+)
+"""Measures that are trivial baselines themselves, whatever their sign."""
 STATISTICS = ("kendall", "partial_kendall", "spearman", "pearson")
-
-_LEVEL = 0.95
 
 
 class Resampling(TypedDict):
@@ -50,12 +53,12 @@ def correlations(population: Population, resampling: Resampling) -> pd.DataFrame
     """
     rows: list[dict[str, Any]] = []
     for setting, frame in population.groups():
-        predictors = gap_predictors(frame, population.measures)
-        baselines = {name: predictors[name] for name in GAP_BASELINES}
-        for name, values in predictors.items():
+        predictors = gap_predictors(frame, population.measures, counts=population.sizes_vary)
+        baselines = tuple(name for name in GAP_BASELINES if name in predictors)
+        pool = Pool(frame, predictors, "gap", resampling)
+        for name in predictors:
             row = {"setting": setting, "predictor": name, "kind": kind(name)}
-            rivals = {} if name in baselines else baselines
-            rows.append(row | _scores(frame, name, values, "gap", rivals, resampling))
+            rows.append(row | pool.scores(name, () if name in baselines else baselines))
     return pd.DataFrame(rows)
 
 
@@ -70,10 +73,10 @@ def criteria(population: Population, resampling: Resampling) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for setting, frame in population.groups():
         predictors = loss_predictors(frame, population.measures, population.rivals)
+        pool = Pool(frame, predictors, "test_loss", resampling)
         for name, values in predictors.items():
             row = {"setting": setting, "predictor": name, "kind": kind(name)}
-            rivals = {TRAINING_LOSS: predictors[TRAINING_LOSS]} if name != TRAINING_LOSS else {}
-            row |= _scores(frame, name, values, "test_loss", rivals, resampling)
+            row |= pool.scores(name, () if name == TRAINING_LOSS else (TRAINING_LOSS,))
             rows.append(row | _clean(frame, values, resampling))
     return pd.DataFrame(rows)
 
@@ -87,18 +90,24 @@ def _clean(frame: pd.DataFrame, values: Column, resampling: Resampling) -> dict[
     noisy = _column(frame, "label_noise") > 0
     if len(set(frame["setting"])) == 1 and noisy.all():
         clean = _column(frame, "clean_test_loss")[kept]
-        if not _note(values[kept], clean):
+        if not obstacle(values[kept], clean):
             drawn: Resampling = {**resampling, "clusters": clusters(frame.loc[kept])}
             found = kendall_interval(values[kept], clean, **drawn)
     return interval_columns("clean_kendall", found)
 
 
-def gap_predictors(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
-    """The trivial baselines and the measures; a larger value is to go with a larger gap."""
+def gap_predictors(
+    frame: pd.DataFrame, measures: tuple[str, ...], *, counts: bool = False
+) -> dict[str, Column]:
+    """The trivial baselines and the measures; a larger value is to go with a larger gap.
+
+    The parameter count is among the baselines with `counts`.
+    """
     names = {
         MINUS_TRAINING_LOSS: -_column(frame, "train_loss"),
         TIME: _column(frame, "training_time"),
     }
+    names |= {PARAMETERS: _column(frame, "num_parameters")} if counts else {}
     return names | {measure: _column(frame, measure) for measure in measures}
 
 
@@ -119,84 +128,96 @@ def criterion(measure: str) -> str:
     return f"{TRAINING_LOSS} + {measure}"
 
 
-def lead(
-    x: Column,
-    rival: Column,
-    y: Column,
-    *,
-    clusters: NDArray[np.intp] | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """tau(x, y) - tau(rival, y) with its paired bootstrap interval; columns have shape [N].
-
-    Equals `bootstrap` of that difference with the same seed; all resamples at once.
-    """
-    columns = [weighted.Column.of(column) for column in (x, rival, y)]
-    chunks = draw_counts(cluster_indices(clusters, len(y)), num_resamples, seed=seed)
-    samples = [
-        weighted.kendall(counts, columns[0], columns[2])
-        - weighted.kendall(counts, columns[1], columns[2])
-        for counts in chunks
-    ]
-    value = kendall(x, y) - kendall(rival, y)
-    return Interval.from_resamples(value, np.concatenate(samples), count=len(y), level=_LEVEL)
-
-
 def interval_columns(name: str, interval: Interval | None) -> dict[str, float]:
     """An interval as three columns of a table, nan where there is none."""
     bounds = (interval.value, interval.low, interval.high) if interval else (np.nan,) * 3
     return dict(zip((name, f"{name}.low", f"{name}.high"), bounds, strict=True))
 
 
-def _scores(
-    frame: pd.DataFrame,
-    name: str,
-    values: Column,
-    target: str,
-    rivals: Mapping[str, Column],
-    resampling: Resampling,
-) -> dict[str, Any]:
-    """The cells of one row, from the models for which the predictor has a number."""
-    kept = np.isfinite(values)
-    x, y, loss = values[kept], _column(frame, target)[kept], _column(frame, "train_loss")[kept]
-    cells: dict[str, Any] = {"count": len(x), "note": _note(x, y), "rival": ""}
-    found: dict[str, Interval] = {}
-    if not cells["note"]:
-        drawn: Resampling = {**resampling, "clusters": clusters(frame.loc[kept])}
-        itself = name in (TRAINING_LOSS, MINUS_TRAINING_LOSS)
-        found = correlate(x, y, given=None if itself else loss, **drawn)
-        others = {key: rival[kept] for key, rival in rivals.items()}
-        cells["rival"] = max(others, key=lambda key: _tau(others[key], y), default="")
-        if cells["rival"]:
-            found |= _against(x, others[cells["rival"]], y, drawn)
-    for statistic in (*STATISTICS, "rival_tau", "lead"):
-        cells |= interval_columns(statistic, found.get(statistic))
-    return cells
+class Pool:
+    """The predictors of some models with what they are to rank, under common resamples."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        predictors: Mapping[str, Column],
+        target: str,
+        resampling: Resampling,
+    ) -> None:
+        self._frame, self._target, self._resampling = frame, target, resampling
+        self._columns = {name: _column(frame, name) for name in (target, "train_loss")}
+        self._columns |= predictors
+        self._found: dict[bytes, Resampled] = {}
+
+    def pair(self, name: str) -> tuple[Column, Column]:
+        """The predictor and the target, where the predictor has a number."""
+        kept = np.isfinite(self._columns[name])
+        return self._columns[name][kept], self._columns[self._target][kept]
+
+    def tau(self, name: str) -> Interval | None:
+        """Kendall's tau of the predictor with the target, if there is one."""
+        if obstacle(*self.pair(name)):
+            return None
+        pool = self._on(np.isfinite(self._columns[name]))
+        return pool.interval(pool.kendall(name, self._target))
+
+    def scores(self, name: str, rivals: tuple[str, ...]) -> dict[str, Any]:
+        """The cells of one row, from the models for which the predictor has a number."""
+        kept, note = np.isfinite(self._columns[name]), obstacle(*self.pair(name))
+        cells: dict[str, Any] = {"count": int(kept.sum()), "note": note, "rival": ""}
+        found: dict[str, Samples] = {}
+        pool = None if note else self._on(kept)
+        if pool is not None:
+            found = self._correlations(pool, name)
+            taus = {rival: pool.kendall(rival, self._target) for rival in rivals}
+            cells["rival"] = max(taus, key=lambda rival: _order(taus[rival]), default="")
+            if cells["rival"]:
+                rival_tau = taus[cells["rival"]]
+                lead = difference(found["kendall"], rival_tau)
+                found |= {"rival_tau": rival_tau, "lead": lead}
+        for statistic in (*STATISTICS, "rival_tau", "lead"):
+            samples = found.get(statistic)
+            interval = pool.interval(samples) if pool and samples else None
+            cells |= interval_columns(statistic, interval)
+        return cells
+
+    def _correlations(self, pool: Resampled, name: str) -> dict[str, Samples]:
+        found = {
+            "kendall": pool.kendall(name, self._target),
+            "spearman": pool.spearman(name, self._target),
+            "pearson": pool.pearson(name, self._target),
+        }
+        if name not in (TRAINING_LOSS, MINUS_TRAINING_LOSS):
+            found["partial_kendall"] = pool.partial_kendall(name, self._target, "train_loss")
+        return found
+
+    def _on(self, kept: NDArray[np.bool_]) -> Resampled:
+        """The resamples of these models; most predictors have a number for all of them."""
+        key = kept.tobytes()
+        if key not in self._found:
+            if len(self._found) > 1:
+                self._found.popitem()
+            drawn: Resampling = {**self._resampling, "clusters": clusters(self._frame.loc[kept])}
+            columns = {name: column[kept] for name, column in self._columns.items()}
+            self._found[key] = Resampled(columns, **drawn)
+        return self._found[key]
 
 
-def _against(x: Column, rival: Column, y: Column, resampling: Resampling) -> dict[str, Interval]:
-    return {
-        "rival_tau": kendall_interval(rival, y, **resampling),
-        "lead": lead(x, rival, y, **resampling),
-    }
-
-
-def _note(x: Column, y: Column) -> str:
+def obstacle(x: Column, y: Column) -> str:
+    """Why there is no correlation of x [N] and y [N]: "too few", "constant" or ""."""
     if len(x) < MIN_MODELS:
         return "too few"
     return "constant" if np.ptp(x) == 0 or np.ptp(y) == 0 else ""
 
 
-def _tau(x: Column, y: Column) -> float:
+def _order(samples: Samples) -> float:
     """Tau for choosing the best; what is undefined comes last."""
-    tau = kendall(x, y)
-    return tau if np.isfinite(tau) else -np.inf
+    return samples[0] if np.isfinite(samples[0]) else -np.inf
 
 
 def kind(predictor: str) -> str:
     """What a predictor is: "baseline", "rival", "predicted gap" or "measure"."""
-    if predictor in (*GAP_BASELINES, TRAINING_LOSS):
+    if predictor in (*GAP_BASELINES, TRAINING_LOSS, *_TRIVIAL):
         return "baseline"
     if is_rival(predictor):
         return "rival"

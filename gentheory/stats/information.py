@@ -104,21 +104,30 @@ def _partners(
 ) -> list[_Sums]:
     """For each set S, sums over the partners in each group, from each configuration; [C, G_S]."""
     member, ends = _members(groups, len(x))
-    weights = found.weights
-    to_group = member[found.of_row] * weights[:, None]
+    order = np.argsort(found.of_row, kind="stable")
+    starts = np.flatnonzero(np.diff(found.of_row[order], prepend=-1))
+    repeats = np.bincount(found.of_row)
+    to_group = member / repeats[:, None]
     sums = [np.zeros_like(member) for _ in range(3)]
     step = max(1, _MAX_BLOCK // max(len(x), 1))
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
+        own = found.of_row[rows]
         # Signs within one configuration are no evidence: they count as ties do.
-        differ = found.of_row[rows, None] != found.of_row
-        signs_x = np.sign(x[rows, None] - x) * differ
-        signs_y = np.sign(y[rows, None] - y) * differ
+        differ = own[:, None] != found.of_row[order]
+        signs_x = _signs(x[rows], x[order]) * differ
+        signs_y = _signs(y[rows], y[order]) * differ
         for total, signs in zip(sums, (signs_x, signs_y, signs_x * signs_y), strict=True):
-            np.add.at(total, found.of_row[rows], weights[rows, None] * (signs @ to_group))
+            by_partner = np.add.reduceat(signs, starts, axis=1, dtype=np.int32)
+            np.add.at(total, own, (by_partner @ to_group) / repeats[own, None])
     pairs = member.sum(axis=0) - member
     parts = (np.split(each, ends[:-1], axis=-1) for each in (pairs, *sums))
     return [_Sums(*each) for each in zip(*parts, strict=True)]
+
+
+def _signs(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.int8]:
+    more, less = one[:, None] > other, one[:, None] < other
+    return more.view(np.int8) - less.view(np.int8)
 
 
 def _members(

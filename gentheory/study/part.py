@@ -15,26 +15,36 @@ from gentheory.study.settings import Architecture, Count, DataSection, Section, 
 
 def _known(name: str) -> str:
     # Imported here: `gentheory --help` must not wait for torch.
-    from gentheory.measures import find
+    from gentheory.measures import expanded, find
 
-    find(name)
+    for one in expanded([name]):
+        find(one)
     return name
 
 
+def _expanded(names: list[str]) -> list[str]:
+    """With the measures of a family, and of "cheap"; what stands twice stays, to be refused."""
+    from gentheory.measures import expanded
+
+    return expanded(names) if len(set(names)) == len(names) else names
+
+
 Name: TypeAlias = Annotated[str, AfterValidator(_known)]
+Names: TypeAlias = Annotated[list[Name], AfterValidator(_expanded)]
 
 
 class MeasuresSection(Section):
     """`[measures]`: measured on each trained model, over its training examples or held-out ones."""
 
-    names: Annotated[list[Name], Field(min_length=1)]
+    names: Annotated[Names, Field(min_length=1)]
+    """A family stands for its measures, and "cheap" for a battery of them."""
     dtype: Literal["float32", "float64"] = "float64"
     options: dict[str, dict[str, JsonValue]] = {}
     held_out: Count | None = None
     """Examples for the measures of `on_held_out`, neither training nor test data."""
-    on_held_out: list[Name] = []
+    on_held_out: Names = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
-    along: list[Name] = []
+    along: Names = []
     """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
 
     def rows(self) -> list[str]:

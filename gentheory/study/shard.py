@@ -53,6 +53,7 @@ _MODELS = {
     "steps": "integer",
     "training_time": "double",
     "num_parameters": "integer",
+    "n_test": "bigint",
     "train_loss": "double",
     "test_loss": "double",
     "clean_test_loss": "double",
@@ -298,6 +299,7 @@ def _model_rows(
                 "outcome": trained.outcomes[m],
                 "steps": int(trained.steps[m]),
                 "training_time": float(trained.training_time[m]),
+                "n_test": figures.num_test,
                 **measured,
             }
         )

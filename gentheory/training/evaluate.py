@@ -31,6 +31,7 @@ class Evaluation:
     train_accuracy: Float[Tensor, " M"]
     test_accuracy: Float[Tensor, " M"]
     gap_stderr: Float[Tensor, " M"]  # sampling of the test examples; the training set is given
+    num_test: int
 
     @property
     def gap(self) -> Float[Tensor, " M"]:
@@ -66,6 +67,7 @@ def evaluate(
         hits_train.double().mean(1),
         hits_test.double().mean(1),
         on_test.std(1) / len(test) ** 0.5,
+        len(test),
     )
 
 

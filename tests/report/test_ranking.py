@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 
 from gentheory.report.population import ALL, population
-from gentheory.report.ranking import correlations, criteria, lead
-from gentheory.stats import bootstrap, kendall
+from gentheory.report.ranking import correlations, criteria, kind
 
 RESAMPLING = {"num_resamples": 200, "seed": 0}
 
@@ -62,22 +61,6 @@ def test_intervals_of_noise_cover_zero(make_models, make_tables):
     assert covered >= 33
 
 
-@pytest.mark.parametrize("clustered", [False, True])
-def test_lead_equals_the_bootstrap_of_the_difference(clustered):
-    generator = np.random.default_rng(0)
-    x, rival, y = generator.normal(size=(3, 40)).round(1)
-    labels = generator.integers(0, 12, 40) if clustered else None
-    options = {"clusters": labels, "num_resamples": 80, "seed": 4}
-
-    def difference(a, b, c):
-        return kendall(a, c) - kendall(b, c)
-
-    fast, slow = lead(x, rival, y, **options), bootstrap(difference, x, rival, y, **options)
-    for name in ("value", "low", "high", "stderr"):
-        assert getattr(fast, name) == pytest.approx(getattr(slow, name), abs=1e-12)
-    assert fast.count == 40
-
-
 def test_the_rival_is_the_better_baseline(make_models, make_tables):
     models = make_models(30)
     models["training_time"] = np.exp(models["gap"])
@@ -86,6 +69,22 @@ def test_the_rival_is_the_better_baseline(make_models, make_tables):
     assert found["rival_tau"] == pytest.approx(1, abs=1e-12)
     bounds = [found[f"lead{end}"] for end in ("", ".low", ".high")]
     np.testing.assert_allclose(bounds, -2, rtol=0, atol=1e-12)
+
+
+def test_the_parameter_count_is_a_baseline_where_it_varies(make_models, make_tables):
+    models = make_models(30)
+    same = ranked(make_tables(models, {"tic.exact": models["gap"]}))
+    assert "parameter count" not in set(same["predictor"])
+    models["num_parameters"] = 100 + np.argsort(np.argsort(models["gap"]))
+    found = ranked(make_tables(models, {"tic.exact": -models["gap"]}))
+    assert row(found, "parameter count")["kind"] == "baseline"
+    assert row(found, "tic.exact")["rival"] == "parameter count"
+    assert row(found, "tic.exact")["rival_tau"] == pytest.approx(1)
+
+
+def test_measures_that_are_trivial_are_baselines():
+    assert kind("baselines.parameter_count") == kind("baselines.training_loss") == "baseline"
+    assert kind("baselines.aic") == "measure"
 
 
 def test_training_loss_plus_the_gap_is_the_test_loss(make_models, make_tables):

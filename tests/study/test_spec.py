@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 from gentheory.errors import InputError
+from gentheory.measures import CHEAP
 from gentheory.study import spec
 from gentheory.study.draws import Range
 
@@ -221,6 +222,16 @@ def test_a_value_that_varies_twice_is_refused() -> None:
     architecture = {"label": "net", "model": "mlp", "vary": {"width": [4, 4]}}
     with pytest.raises(InputError, match=r"vary.*width: a value stands twice"):
         parse(architectures=[architecture], grid={})
+
+
+def test_cheap_and_families_stand_for_their_measures() -> None:
+    names = parse(measures={"names": ["cheap", "margins", "tic.exact"]}).measures.names
+    assert names[: len(CHEAP)] == list(CHEAP)
+    assert {"margins.output", "tic.exact"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert parse(measures={"names": names}).measures.names == names
+    with pytest.raises(InputError, match="names: a measure stands twice"):
+        parse(measures={"names": ["cheap", "cheap"]})
 
 
 def test_a_part_takes_what_it_does_not_give_from_the_upper_level() -> None:
