@@ -75,6 +75,7 @@ class EmpiricalRisk:
         self._batch_size = batch_size
         self._batches: Batches = batches(data, batch_size=batch_size)
         self._results: dict[Hashable, Any] = {}
+        self._results_of = (self.theta, self.theta._version)
 
     @property
     def num_params(self) -> int:
@@ -103,7 +104,13 @@ class EmpiricalRisk:
             return self.outputs(self.theta, next(self.batches())[0][:1]).shape[1]
 
     def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """The result of `compute` for these parameters and data, kept for the next who asks."""
+        """The result of `compute` for these parameters and data, kept for the next who asks.
+
+        Results of other parameters are forgotten, those before a change in place too.
+        """
+        of = (self.theta, self.theta._version)
+        if self._results_of[0] is not of[0] or self._results_of[1] != of[1]:
+            self._results, self._results_of = {}, of
         if key not in self._results:
             self._results[key] = compute()
         return self._results[key]

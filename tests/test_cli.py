@@ -215,7 +215,7 @@ def _own(data: str = "examples", model: str = "net", *more: object) -> tuple[obj
         ),
         (
             _own("examples", "net", "--loss", "hinge"),
-            r"loss: found 'hinge', expected 'cross_entropy', 'mse' or ",
+            r"loss: found 'hinge', expected 'cross_entropy', 'mse', 'squentropy'",
         ),
         (
             ("measure", "--model", ":net", "-m", "tic.exact"),

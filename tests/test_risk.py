@@ -443,3 +443,17 @@ def test_all_examples_as_one_batch():
     batches = [(torch.zeros(2, 1, n), torch.zeros(2).long()) for n in (3, 4)]
     with pytest.raises(gt.InputError, match=r"inputs of shapes \(1, 3\) and \(1, 4\).*; pad all"):
         gt.EmpiricalRisk(net, "cross_entropy", batches).joined()
+
+
+def test_a_change_of_the_parameters_in_place_is_seen() -> None:
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
+    risk = gt.EmpiricalRisk(
+        nn.Linear(3, 2).double(), "cross_entropy", (x, torch.tensor([0, 1, 0, 1]))
+    )
+    before = risk.gradient().clone()
+    risk.theta *= 2
+    fresh = risk.at(risk.theta.clone())
+    assert not torch.allclose(risk.gradient(), before)
+    torch.testing.assert_close(risk.gradient(), fresh.gradient(), rtol=0, atol=0)
+    risk.theta = risk.theta / 2
+    torch.testing.assert_close(risk.gradient(), before, rtol=1e-12, atol=1e-14)

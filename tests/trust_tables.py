@@ -36,6 +36,7 @@ def tables(*, seed=0, points=30, flips=0, **changes):
             "model": [f"{seed:04x}{place:04x}" for place in range(count)],
             "data": "digits",
             "architecture": ["narrow"] * points + ["wide"] * points,
+            "num_parameters": 700,
             "n_train": 200,
             "label_noise": 0.0,
             "learning_rate": np.tile(np.geomspace(0.01, 0.3, points), 2),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from gentheory.errors import InputError
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Batches (inputs, targets) in the same order at every pass."""
 

@@ -120,7 +120,7 @@ def _architectures(models: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
 
 
 def _num_test(models: pd.DataFrame) -> int | None:
-    counts = set(models["n_test"].dropna()) if "n_test" in models else set[int]()
+    counts = set(models.loc[models["n_test"] > 0, "n_test"]) if "n_test" in models else set[int]()
     return int(counts.pop()) if len(counts) == 1 else None
 
 

@@ -91,7 +91,7 @@ def _measures(rows: pd.DataFrame) -> list[str]:
 
 
 def _model_row(piece: Piece) -> dict[str, Any]:
-    return {**untrained_row(piece.stack, 0), **_UNTRAINED}
+    return {**untrained_row(piece.stack, 0), **_UNTRAINED, "n_test": 0}
 
 
 def _measure_rows(piece: Piece, measures: Sequence[str]) -> list[dict[str, Any]]:

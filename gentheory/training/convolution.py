@@ -1,6 +1,7 @@
 """Convolutions of a stack."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +91,8 @@ class Convolution:
 
     def _back(
         self, gradient: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients in the inputs (where wanted), the weights and, where there is one, the bias."""
+    ) -> tuple[Any, Tensor, Any]:
+        """Gradients in inputs, weights and bias; None for inputs not wanted, and without a bias."""
         geometry = (list(self.stride), list(self.padding), list(self.dilation))
         shape, asked = [len(weight)], [wanted, True, self.bias is not None]
         return torch.ops.aten.convolution_backward(

@@ -1,7 +1,7 @@
 """The gradient of a whole stack on one batch: what every step of training costs."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ Targets are a tensor [B, ...] or a tree of such tensors, each with the stack's a
 """
 
 
+@runtime_checkable
 class StackedGradient(Protocol):
     """Gradients of M models, each at its own parameters and on its own batch."""
 

@@ -225,11 +225,11 @@ def test_a_value_that_varies_twice_is_refused() -> None:
 
 
 def test_cheap_and_families_stand_for_their_measures() -> None:
-    names = parse(measures={"names": ["cheap", "margins", "tic.exact"]}).measures.names
+    names = parse(measures={"names": ["cheap", "margins", "tic.exact"]}).parts[0].measures.names
     assert names[: len(CHEAP)] == list(CHEAP)
     assert {"margins.output", "tic.exact"} <= set(names)
     assert len(set(names)) == len(names)
-    assert parse(measures={"names": names}).measures.names == names
+    assert parse(measures={"names": names}).parts[0].measures.names == names
     with pytest.raises(InputError, match="names: a measure stands twice"):
         parse(measures={"names": ["cheap", "cheap"]})
 

@@ -16,8 +16,7 @@ import pytest
 import tiny
 
 from gentheory.errors import InputError
-from gentheory.study import owner
-from gentheory.study import store as stores
+from gentheory.study import files, owner
 from gentheory.study.files import read_json, write_json
 from gentheory.study.spec import parse
 from gentheory.study.store import FORMAT, Store
@@ -32,7 +31,7 @@ def store(tmp_path: Path) -> Store:
 
 def commit(store: Store, shard: str, value: float = 1.0) -> None:
     with store.writing(shard) as folder:
-        stores.write_table(folder / "models.parquet", [{"x": value}], {"x": "double"})
+        files.write_table(folder / "models.parquet", [{"x": value}], {"x": "double"})
 
 
 def unfinished(store: Store, shard: str, owner: dict[str, Any]) -> Path:
@@ -66,7 +65,6 @@ def test_a_description_left_half_written_is_no_obstacle(tmp_path: Path) -> None:
     assert Store.create(tmp_path, STUDY).study == STUDY
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", f'{{"format": {FORMAT}}}'])
 def test_the_folder_of_another_version_is_told(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text('{"format": 99, "study": {}}')
     message = r"found a study's folder of format 99, expected format \d+; use the version"
@@ -74,6 +72,7 @@ def test_the_folder_of_another_version_is_told(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", f'{{"format": {FORMAT}}}'])
 def test_a_damaged_description_is_told_and_kept(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.json").write_text(text)
     message = r"found a damaged study\.json, expected the folder of a study; give the folder"
@@ -172,7 +171,7 @@ def test_the_second_to_finish_a_shard_leaves_the_first_ones(store: Store) -> Non
     shard = next(iter(store.sizes))
     with store.writing(shard) as folder:
         commit(store, shard, 1.0)
-        stores.write_table(folder / "models.parquet", [{"x": 2.0}], {"x": "double"})
+        files.write_table(folder / "models.parquet", [{"x": 2.0}], {"x": "double"})
     assert store.table("models")["x"].tolist() == [1.0]
     assert list((store.path / "inflight").iterdir()) == []
 
@@ -231,14 +230,14 @@ def test_values_come_back_as_they_were(tmp_path: Path) -> None:
         {"n": None, "x": float("nan"), "t": "", "o": 2**40},
     ]
     columns = {"n": "integer", "x": "double", "t": "varchar", "o": "bigint"}
-    stores.write_table(tmp_path / "a.parquet", rows, columns)
+    files.write_table(tmp_path / "a.parquet", rows, columns)
     frame = _duck(tmp_path / "a.parquet")
     assert list(frame.columns) == list(columns)
     assert frame["x"][0] == 0.1 + 0.2
     assert frame["t"].tolist() == ["a'b\n", ""]
     assert frame["n"].isna().tolist() == [False, True]
     assert int(frame["o"][1]) == 2**40
-    stores.write_table(tmp_path / "none.parquet", [], columns)
+    files.write_table(tmp_path / "none.parquet", [], columns)
     assert list(_duck(tmp_path / "none.parquet").columns) == list(columns)
 
 
@@ -407,7 +406,7 @@ def test_runs_are_told_oldest_first(store: Store) -> None:
 )
 def test_every_way_of_saying_that_the_disk_is_full(tmp_path: Path, error: Exception) -> None:
     message = r"found no space left on the device, expected room for the results; free some space"
-    with pytest.raises(stores.DiskFullError, match=message), stores.full_disk(tmp_path):
+    with pytest.raises(files.DiskFullError, match=message), files.full_disk(tmp_path):
         raise error
 
 
@@ -417,7 +416,7 @@ def test_every_way_of_saying_that_the_disk_is_full(tmp_path: Path, error: Except
 )
 def test_another_error_is_left_as_it_is(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error), match=r"Permission denied|No space left") as caught:  # noqa: SIM117
-        with stores.full_disk(tmp_path):
+        with files.full_disk(tmp_path):
             raise error
     assert caught.value is error
 

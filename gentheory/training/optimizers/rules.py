@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ State: TypeAlias = Mapping[str, Tensor]
 Moved: TypeAlias = tuple[Tensor, dict[str, Tensor]]
 
 
+@runtime_checkable
 class Settings(Protocol):
     """A dataclass of what M models have of their own."""
 
@@ -22,6 +23,7 @@ class Settings(Protocol):
 Own = TypeVar("Own", bound=Settings)
 
 
+@runtime_checkable
 class Rule(Settings, Protocol):
     """An optimizer of M models with their own hyper-parameters, each a tensor [M, 1]."""
 

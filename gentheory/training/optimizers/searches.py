@@ -7,7 +7,7 @@ it starts: a step moves the statistics once. Norms are of one model's whole vect
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ At: TypeAlias = Callable[[Tensor], Look]
 """Parameters [M, P] of the stack -> what is found there on the batch."""
 
 
+@runtime_checkable
 class Search(Settings, Protocol):
     """Where a step's gradient comes from."""
 
