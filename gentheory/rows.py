@@ -39,20 +39,23 @@ def _text(value: Any) -> str:
 
 def show_prediction(study: str, found: "Prediction", workers: int, planned: int) -> None:
     """Print the models by architecture and setting, then the time and the disk they will take."""
+    from gentheory.data.recipe import Recipe
+    from gentheory.study.settings import VARIED
+
     kinds = found.kinds
     models, shards = (sum(getattr(kind, n) for kind in kinds) for n in ("models", "shards"))
     typer.echo(f"{study}: {models} models in {shards} shards to do, of {planned} shards")
     if not kinds:
         return
     points = [kind.point for kind in kinds]
-    varied = [n for n in points[0].settings if len({str(p.settings[n]) for p in points}) > 1]
+    varied = [n for n in VARIED if len({str(p.settings[n]) for p in points}) > 1]
     columns = ("data", "architecture", *varied, "models", "shards", "s/model")
     rows: list[tuple[Any, ...]] = []
     for kind, cost, tried in zip(kinds, found.costs, found.tried, strict=True):
         own = kind.epochs / kind.models * kind.steps * (1 + kind.trainings) * cost.step
         seconds = own + cost.measuring + cost.shard * kind.shards / kind.models
         settings = (kind.point.settings[n] for n in varied)
-        names = (kind.point.data["name"], kind.point.architecture)
+        names = (Recipe(**kind.point.data).label, kind.point.architecture)
         counts = (kind.models, kind.shards, f"{seconds:.2g}{'' if tried else ' (not tried)'}")
         rows.append((*names, *settings, *counts))
     show_rows(Rows(columns, tuple(rows), False))

@@ -53,6 +53,11 @@ class Kind:
         """Of one step of one model, in numbers that grow with its cost."""
         return self.point.model["num_params"] * self.point.settings["batch_size"]
 
+    @property
+    def size(self) -> float:
+        """Of one model and its data, which the cost of most measures grows with."""
+        return self.point.model["num_params"] * self.point.data["n_train"]
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -115,16 +120,16 @@ def kinds(shards: Iterable[Shard]) -> list[Kind]:
 
 
 def predict(
-    found: list[Kind], *, seconds: float = 60.0, progress: Callable[[str], None] | None = None
+    found: list[Kind], *, seconds: float = 120.0, progress: Callable[[str], None] | None = None
 ) -> Prediction:
-    """Try the kinds, those of the most work first, for about so many seconds.
+    """Try the kinds, small models on few data first, for about so many seconds.
 
-    Those that were not tried are taken to cost what the others do: in training by their
-    arithmetic, otherwise by their models and shards. `progress` is called before each trial. A
-    model that stops early takes less than predicted. Nothing is kept.
+    Those that were not tried are taken to cost what the largest that were do: in training by
+    their arithmetic, in measuring by parameters times examples. `progress` is called before each
+    trial. A model that stops early takes less than predicted. Nothing is kept.
     """
     end, costs = time.monotonic() + seconds, dict[int, Cost]()
-    order = sorted(range(len(found)), key=lambda k: -found[k].epochs * found[k].arithmetic)
+    order = sorted(range(len(found)), key=lambda k: found[k].size)
     for place in order:
         if costs and time.monotonic() > end:
             break
@@ -191,14 +196,18 @@ def _short(point: Point) -> Point:
 
 
 def _alike(found: list[Kind], costs: dict[int, Cost], place: int) -> Cost:
-    """The cost of a kind that was not tried: that of its architecture, or else of all."""
+    """The cost of a kind that was not tried: that of the largest tried ones, brought to its size.
+
+    Those of its own architecture, or else of all.
+    """
     same = [k for k in costs if found[k].point.architecture == found[place].point.architecture]
-    known = same or [*costs]
+    known = sorted(same or costs, key=lambda k: found[k].size)[-3:]
+    larger = [found[place].size / found[k].size for k in known]
     unit = fmean(costs[k].step / found[k].arithmetic for k in known)
     weight = fmean(costs[k].model_bytes / found[k].point.model["num_params"] for k in known)
     return Cost(
         unit * found[place].arithmetic,
-        fmean(costs[k].measuring for k in known),
+        fmean(costs[k].measuring * ratio for k, ratio in zip(known, larger, strict=True)),
         fmean(costs[k].shard for k in known),
         weight * found[place].point.model["num_params"],
         fmean(costs[k].shard_bytes for k in known),

@@ -74,19 +74,20 @@ def test_predictions_add_up() -> None:
     assert whole.bytes == 24 * 1000 + 16 * 100 + 84 * 12
 
 
-def test_what_was_not_tried_costs_what_the_like_of_it_does() -> None:
+def test_what_was_not_tried_costs_what_the_largest_that_was_does_in_proportion() -> None:
     wide = tiny.net(label="wide", options={"depth": 2, "width": 30})
-    found = kinds(architectures=[tiny.net(), wide], grid=GRID)
+    found = kinds(architectures=[wide, tiny.net()], grid=GRID)
     tried: list[str] = []
     with mock.patch.object(trial, "try_out", return_value=COST):
         whole = trial.predict(found, seconds=0.0, progress=tried.append)
-    assert tried == ["wide"]
+    assert tried == ["net"]
     assert whole.tried == (False, False, True, False)
-    small, _, large, other = whole.costs
-    assert other == COST
-    sizes = [kind.point.model["num_params"] for kind in found]
-    assert small.step / large.step == pytest.approx(sizes[0] / sizes[2])
-    assert small.measuring == large.measuring
+    large, _, small, other = whole.costs
+    assert small == COST
+    assert other.measuring == pytest.approx(2 * small.measuring)  # twice the examples
+    ratio = found[0].point.model["num_params"] / found[2].point.model["num_params"]
+    assert large.step / small.step == pytest.approx(ratio)
+    assert large.measuring / small.measuring == pytest.approx(ratio)
 
 
 def test_a_dry_run_prints_and_writes_nothing(
