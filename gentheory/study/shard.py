@@ -34,6 +34,8 @@ from gentheory.study.store import Store
 from gentheory.training.evaluate import Evaluation, evaluate
 from gentheory.training.loop import Trained
 
+ALONG = "along training"
+"""What measuring at checkpoints is called in the table of costs."""
 PROGRESS_SECONDS = 0.5
 """Least time between two signs of life of a shard in flight."""
 
@@ -172,7 +174,7 @@ def _work_along(
             report({"trained": 1.0, "measured": len(records)})
     write_table(folder / "trajectory.parquet", trajectory, TRAJECTORY)
     write_table(folder / "measures_along.parquet", rows, _ALONG)
-    return [{"model": m, "what": "along training", "seconds": s} for m, s in seconds.items()]
+    return [{"model": m, "what": ALONG, "seconds": s} for m, s in seconds.items()]
 
 
 def _save(path: Path, job: Job, trained: Trained, records: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ import torch
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard, held_out_parts
 from gentheory.study.settings import VARIED
-from gentheory.study.shard import work
+from gentheory.study.shard import ALONG, work
 
 STEPS = 8
 """Steps of training that are timed."""
@@ -153,7 +153,12 @@ def try_out(shard: Shard) -> Cost:
     start = time.perf_counter()
     job.train()
     step = (time.perf_counter() - start) / steps / len(points)
-    few = replace(shard, points=tuple(map(_once, shard.points[:MEASURED])))
+    along = shard.checkpoints["epochs"]
+    few = replace(
+        shard,
+        points=tuple(map(_once, shard.points[:MEASURED])),
+        checkpoints={**shard.checkpoints, "epochs": [1] if along else []},
+    )
     with tempfile.TemporaryDirectory(prefix="gentheory-") as scratch:
         folder, start = Path(scratch), time.perf_counter()
         work(few, folder, lambda _: None)
@@ -167,14 +172,20 @@ def try_out(shard: Shard) -> Cost:
         for name in [*spent]
         if name.split(":")[0] in ("validation", "cross_validation")
     )
+    spent[ALONG] = spent.get(ALONG, 0.0) * len(along)
     measuring = sum(spent.values())
     return Cost(
         step,
         measuring / len(few.points),
         max(0.0, total - trained - measuring),
-        sizes[".safetensors"] / len(few.points),
+        sizes[".safetensors"] / len(few.points) * _more_files(shard) / _more_files(few),
         sizes[".parquet"],
     )
+
+
+def _more_files(shard: Shard) -> int:
+    """Files of weights: one at the end, and one a checkpoint that is kept."""
+    return 1 + len(shard.checkpoints["epochs"]) * shard.checkpoints["keep"]
 
 
 def _seconds(costs: Path) -> dict[str, float]:

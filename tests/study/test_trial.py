@@ -53,6 +53,16 @@ def test_a_trial_is_short_and_leaves_nothing(tmp_path: Path) -> None:
     assert cost.model_bytes > 2 * 4 * num_params  # final and initial, float32
 
 
+def test_checkpoints_along_training_are_tried_too() -> None:
+    training = tiny.training(epochs=8, checkpoints=[0, 2, 4, 8])
+    measures = {"names": ["tic.exact"], "along": ["tic.exact"]}
+    (shard,) = shards(training=training, measures=measures, stack=4)
+    (plain,) = shards(training=tiny.training(epochs=8), measures={"names": ["tic.exact"]}, stack=4)
+    cost, without = trial.try_out(shard), trial.try_out(plain)
+    assert cost.model_bytes == pytest.approx(5 * without.model_bytes, rel=0.3)
+    assert cost.measuring > without.measuring
+
+
 COST = Cost(step=1e-3, measuring=0.5, shard=0.25, model_bytes=1000.0, shard_bytes=100.0)
 
 
