@@ -120,16 +120,23 @@ def kinds(shards: Iterable[Shard]) -> list[Kind]:
 
 
 def predict(
-    found: list[Kind], *, seconds: float = 120.0, progress: Callable[[str], None] | None = None
+    found: list[Kind], *, seconds: float = 180.0, progress: Callable[[str], None] | None = None
 ) -> Prediction:
-    """Try the kinds, small models on few data first, for about so many seconds.
+    """Try the kinds for about so many seconds: one of each architecture in each part first, and
+    small models on few data before large ones on many.
 
-    Those that were not tried are taken to cost what the largest that were do: in training by
-    their arithmetic, in measuring by parameters times examples. `progress` is called before each
-    trial. A model that stops early takes less than predicted. Nothing is kept.
+    Those that were not tried are taken to cost what the largest that were of the same part do, in
+    training by their arithmetic. `progress` is called before each trial. A model that stops early
+    takes less than predicted. Nothing is kept.
     """
     end, costs = time.monotonic() + seconds, dict[int, Cost]()
-    order = sorted(range(len(found)), key=lambda k: found[k].size)
+    by_size, seen = sorted(range(len(found)), key=lambda k: found[k].size), set[tuple[int, str]]()
+    again: dict[int, bool] = {}
+    for place in by_size:
+        point = found[place].point
+        again[place] = (point.part, point.family) in seen
+        seen.add((point.part, point.family))
+    order = sorted(by_size, key=lambda k: again[k])
     for place in order:
         if costs and time.monotonic() > end:
             break
@@ -207,18 +214,20 @@ def _short(point: Point) -> Point:
 
 
 def _alike(found: list[Kind], costs: dict[int, Cost], place: int) -> Cost:
-    """The cost of a kind that was not tried: that of the largest tried ones, brought to its size.
+    """The cost of a kind that was not tried: that of the largest tried ones.
 
-    Those of its own architecture, or else of all.
+    Those of its own part, which measures the same, and architecture; or else of its part; or of
+    all.
     """
-    same = [k for k in costs if found[k].point.architecture == found[place].point.architecture]
-    known = sorted(same or costs, key=lambda k: found[k].size)[-3:]
-    larger = [found[place].size / found[k].size for k in known]
+    own = found[place].point
+    part = [k for k in costs if found[k].point.part == own.part]
+    same = [k for k in part if found[k].point.architecture == own.architecture]
+    known = sorted(same or part or costs, key=lambda k: found[k].size)[-3:]
     unit = fmean(costs[k].step / found[k].arithmetic for k in known)
     weight = fmean(costs[k].model_bytes / found[k].point.model["num_params"] for k in known)
     return Cost(
         unit * found[place].arithmetic,
-        fmean(costs[k].measuring * ratio for k, ratio in zip(known, larger, strict=True)),
+        fmean(costs[k].measuring for k in known),
         fmean(costs[k].shard for k in known),
         weight * found[place].point.model["num_params"],
         fmean(costs[k].shard_bytes for k in known),

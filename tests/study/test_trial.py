@@ -84,7 +84,7 @@ def test_predictions_add_up() -> None:
     assert whole.bytes == 24 * 1000 + 16 * 100 + 84 * 12
 
 
-def test_what_was_not_tried_costs_what_the_largest_that_was_does_in_proportion() -> None:
+def test_what_was_not_tried_costs_what_the_largest_that_was_does() -> None:
     wide = tiny.net(label="wide", options={"depth": 2, "width": 30})
     found = kinds(architectures=[wide, tiny.net()], grid=GRID)
     tried: list[str] = []
@@ -93,11 +93,18 @@ def test_what_was_not_tried_costs_what_the_largest_that_was_does_in_proportion()
     assert tried == ["net"]
     assert whole.tried == (False, False, True, False)
     large, _, small, other = whole.costs
-    assert small == COST
-    assert other.measuring == pytest.approx(2 * small.measuring)  # twice the examples
+    assert small == other == COST
     ratio = found[0].point.model["num_params"] / found[2].point.model["num_params"]
     assert large.step / small.step == pytest.approx(ratio)
-    assert large.measuring / small.measuring == pytest.approx(ratio)
+    assert large.measuring == small.measuring
+
+
+def test_every_architecture_is_tried_once_before_any_is_tried_again() -> None:
+    wide = tiny.net(label="wide", options={"depth": 2, "width": 30})
+    tried: list[str] = []
+    with mock.patch.object(trial, "try_out", return_value=COST):
+        trial.predict(kinds(architectures=[wide, tiny.net()], grid=GRID), progress=tried.append)
+    assert tried == ["net", "wide", "net", "wide"]
 
 
 def test_a_dry_run_prints_and_writes_nothing(
