@@ -60,6 +60,8 @@ class Crew:
     _misfits: set[str] = field(default_factory=set[str])
     _failed: dict[str, set[str]] = field(default_factory=lambda: defaultdict[str, set[str]](set))
     """Workers by the stack that failed on them: others are asked first."""
+    _again: set[str] = field(default_factory=set[str])
+    """Stacks whose worker was gone before it began, once each: a worker may die of its imports."""
     _ended: "queue.SimpleQueue[str]" = field(default_factory=lambda: queue.SimpleQueue[str]())
 
     def work(self, waiting: deque[Attempt]) -> Generator[tuple[Attempt, Ended], None, None]:
@@ -74,7 +76,7 @@ class Crew:
         looked = time.monotonic()
         while waiting or self.busy:
             if time.monotonic() - looked >= LOOK_EVERY:
-                yield from self._look()
+                yield from self._lost(self._look(), waiting)
                 looked = time.monotonic()
             self._hand_out(waiting)
             try:
@@ -82,11 +84,28 @@ class Crew:
             except queue.Empty:
                 continue
             if worker in self.busy and self.busy[worker][1].done():
-                self.idle.append(worker)
+                # A worker that died of it may still be on the scheduler's list for a while.
+                if not _died_of(self.busy[worker][1]):
+                    self.idle.append(worker)
                 yield self._end(worker)
 
-    def _look(self, *, strict: bool = False) -> list[tuple[Attempt, Ended]]:
-        """Meet newcomers; the attempts of workers that are gone."""
+    def _lost(
+        self, gone: list[str], waiting: deque[Attempt]
+    ) -> Generator[tuple[Attempt, Ended], None, None]:
+        """The attempts of workers that are gone; one that was not begun is made elsewhere."""
+        for worker in gone:
+            attempt, future = self.busy[worker]
+            begun = future.done() or self.store.was_begun(attempt.shard, attempt.nonce)
+            if begun or attempt.stack.id in self._again:
+                yield self._end(worker)
+                continue
+            del self.busy[worker]
+            future.cancel()
+            self._again.add(attempt.stack.id)
+            waiting.appendleft(attempt.at(attempt.stack))
+
+    def _look(self, *, strict: bool = False) -> list[str]:
+        """Meet newcomers; those that have an attempt and are gone."""
         try:
             there = set(self.client.nthreads())
             self._meet(there - {*self.idle, *self.busy, *self._misfits}, strict)
@@ -96,7 +115,7 @@ class Crew:
             raise SchedulerLostError(self.address) from error
         self.idle = [worker for worker in self.idle if worker in there]
         self._misfits &= there
-        return [self._end(worker) for worker in [*self.busy] if worker not in there]
+        return [worker for worker in self.busy if worker not in there]
 
     def _meet(self, newcomers: set[str], strict: bool) -> None:
         if not newcomers:
@@ -164,6 +183,13 @@ class Crew:
             self._failed[attempt.stack.id].add(worker)
             self.store.forget(attempt.shard, attempt.nonce)
         return attempt, ended
+
+
+def _died_of(future: Any) -> bool:
+    """Whether the worker went down with the attempt."""
+    from distributed import KilledWorker
+
+    return not future.cancelled() and isinstance(future.exception(), KilledWorker)
 
 
 async def _introduce(note: str, dask_worker: Any) -> dict[str, Any]:

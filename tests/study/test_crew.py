@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import tiny
+from distributed import KilledWorker
 
 from gentheory.errors import InputError
 from gentheory.study import crew as crews
 from gentheory.study import plan
 from gentheory.study.attempt import Attempt, Ended
 from gentheory.study.crew import Crew, SchedulerLostError
+from gentheory.study.files import write_json
 from gentheory.study.provenance import made_with
 from gentheory.study.spec import parse
 from gentheory.study.store import Store
@@ -139,6 +141,9 @@ def test_a_worker_that_comes_later_is_looked_at_too(store: Store, waiting: deque
 def test_an_attempt_ends_with_its_worker(store: Store, waiting: deque[Attempt]) -> None:
     def perform(worker: str, record: dict[str, Any], future: "Future[Ended]") -> None:
         if worker == "weak":
+            folder = store.inflight_folder(record["shard"], record["nonce"])
+            folder.mkdir(parents=True)
+            write_json(folder.with_name(f"{folder.name}.json"), {})
             del cluster.workers["weak"]  # and nothing is ever heard of it again
         else:
             future.set_result(Ended())
@@ -147,6 +152,44 @@ def test_an_attempt_ends_with_its_worker(store: Store, waiting: deque[Attempt]) 
     ended = [end for _, end in crew(cluster, store, []).work(waiting)]
     assert sorted(ended, key=str) == [Ended(), Ended(), Ended(), Ended(DIED)]
     assert [worker for worker, _ in cluster.given].count("weak") == 1
+
+
+def test_an_attempt_that_was_not_begun_is_made_elsewhere_once(
+    store: Store, waiting: deque[Attempt]
+) -> None:
+    """A stack is not to blame for a worker that was gone when it was handed out."""
+
+    def perform(worker: str, record: dict[str, Any], future: "Future[Ended]") -> None:
+        if worker == "strong":
+            future.set_result(Ended())
+        else:
+            del cluster.workers[worker]
+
+    cluster = Cluster({"weak": FIT, "strong": FIT}, perform)
+    assert [end for _, end in crew(cluster, store, []).work(waiting)] == [Ended()] * 4
+    cluster = Cluster({"weak": FIT, "frail": FIT}, perform)
+    stack = plan.shards(store.study)[0]
+    found = crew(cluster, store, []).work(deque([Attempt(stack, stack.id)]))
+    assert [end for _, end in found] == [Ended(DIED)]
+
+
+def test_a_worker_that_died_of_an_attempt_gets_no_other(
+    store: Store, waiting: deque[Attempt]
+) -> None:
+    """The scheduler may have it on its list for a while."""
+    victims = list[str]()
+
+    def perform(worker: str, record: dict[str, Any], future: "Future[Ended]") -> None:
+        if not victims:
+            victims.append(worker)
+            future.set_exception(KilledWorker("shard", None, 0))
+        else:
+            future.set_result(Ended())
+
+    cluster = Cluster({"a": FIT, "b": FIT}, perform)
+    ended = [end for _, end in crew(cluster, store, []).work(waiting)]
+    assert sorted(ended, key=str) == [Ended(), Ended(), Ended(), Ended(DIED)]
+    assert [worker for worker, _ in cluster.given].count(victims[0]) == 1
 
 
 def test_a_stack_that_fails_on_a_worker_is_tried_on_another(
