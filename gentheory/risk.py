@@ -108,12 +108,20 @@ class EmpiricalRisk:
 
         Results of other parameters are forgotten, those before a change in place too.
         """
+        known = self._current()
+        if key not in known:
+            known[key] = compute()
+        return known[key]
+
+    def known(self, key: Hashable) -> Any:
+        """What `once` has kept under this key for these parameters and data, or None."""
+        return self._current().get(key)
+
+    def _current(self) -> dict[Hashable, Any]:
         of = (self.theta, self.theta._version)
         if self._results_of[0] is not of[0] or self._results_of[1] != of[1]:
             self._results, self._results_of = {}, of
-        if key not in self._results:
-            self._results[key] = compute()
-        return self._results[key]
+        return self._results
 
     def check(self) -> None:
         """Raise `InputError` where model or data cannot be used; the first use does it too."""

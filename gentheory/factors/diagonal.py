@@ -60,6 +60,11 @@ def own_diagonals(risk: EmpiricalRisk, curvature: Curvature, generator: Generato
     return compute() if sampled else risk.once(("diagonals", curvature), compute)
 
 
+def known_diagonals(risk: EmpiricalRisk, curvature: Curvature) -> Diagonals | None:
+    """`own_diagonals` if somebody has asked for them already."""
+    return risk.known(("diagonals", curvature))
+
+
 def gradient_moments(risk: EmpiricalRisk) -> Float[Tensor, "2 P"]:
     """(1/N) Σ g_i² and the mean gradient; exact, in float64, one backward pass a batch."""
     totals = torch.zeros(2, risk.num_params, dtype=torch.float64, device=risk.device)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.factors.capture import Capture
+from gentheory.factors.diagonal import known_diagonals
 from gentheory.factors.ghost import factor_norms
 from gentheory.factors.passes import moment_captures
 from gentheory.middles import Curvature, Middle, middle_of
@@ -22,10 +23,17 @@ def ggn_traces(risk: EmpiricalRisk) -> dict[str, Float[Tensor, ""]]:
 def own_traces(
     risk: EmpiricalRisk, curvature: Curvature, generator: Generator
 ) -> dict[str, Float[Tensor, " 2"]]:
-    """`traces` of this curvature; computed once a risk, unless it is sampled."""
+    """`traces` of this curvature; computed once a risk, unless it is sampled.
+
+    Where the diagonals are known they are summed: for a convolution a pass takes its time.
+    """
 
     def compute() -> dict[str, Float[Tensor, " 2"]]:
-        return traces(risk, middle_of(risk, curvature, generator))
+        known = known_diagonals(risk, curvature)
+        if known is None:
+            return traces(risk, middle_of(risk, curvature, generator))
+        both = torch.stack([known.curvature, known.covariance])
+        return {name: both[:, where].sum(1) for name, where in risk.layout.slices.items()}
 
     sampled = curvature == "sampled_fisher"
     return compute() if sampled else risk.once(("traces", curvature), compute)

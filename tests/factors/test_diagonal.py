@@ -9,8 +9,9 @@ from torch import Tensor
 
 import gentheory as gt
 from gentheory.curvature.moments import dense_moments
-from gentheory.factors.diagonal import Diagonals, diagonals
+from gentheory.factors.diagonal import Diagonals, diagonals, known_diagonals, own_diagonals
 from gentheory.factors.kronecker import Eigenbasis, kronecker
+from gentheory.factors.traces import own_traces
 from gentheory.middles import middle_of
 from gentheory.seeds import generator
 
@@ -115,3 +116,13 @@ def test_trap_30_float32_sums_are_in_float64():
     assert found.curvature.dtype == torch.float64
     assert relative_error(found.curvature, dense.ggn.diagonal()) < 1e-5
     assert relative_error(found.covariance, dense.covariance.diagonal()) < 1e-5
+
+
+def test_traces_are_sums_of_diagonals_that_are_known(case: Case):
+    passes, risk = case.risk(), case.risk()
+    known = own_diagonals(risk, "ggn", generator(0))
+    found, wanted = (own_traces(each, "ggn", generator(0)) for each in (risk, passes))
+    assert known_diagonals(passes, "ggn") is None
+    for name, where in risk.layout.slices.items():
+        assert found[name][0] == known.curvature[where].sum()
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-9, atol=1e-12)
