@@ -94,7 +94,7 @@ def _chosen(where: Mapping[str, Sequence[Any]]) -> str:
 def expected(claim: Claim) -> str:
     """The bounds in words."""
     parts = [
-        f"{word} {bound:g}"
+        f"{word} {bound:g}".replace("-", "−")
         for word, bound in (("above", claim.above), ("below", claim.below))
         if bound is not None
     ]
@@ -234,6 +234,8 @@ def _interval(found: _Samples | None, count: int) -> Interval | None:
 
 def _along(claim: Claim, tables: Tables, population: Population, resampling: Resampling) -> _Found:
     """The mean over models of tau with the gap over the model's own checkpoints."""
+    if tables.trajectory.empty:
+        return _Found(None, 0, 0)
     models = population.models
     models = models.loc[models["setting"].isin(population.tested).to_numpy()]
     models = models.loc[_selected(models, claim.where)]

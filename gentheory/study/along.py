@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from gentheory.study.part import MeasuresSection
+from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Shard
 from gentheory.training.evaluate import Evaluation
 from gentheory.training.loop import Trained
@@ -73,8 +73,15 @@ def measured_along(shard: Shard) -> Shard | None:
     measures = MeasuresSection(**shard.measures)
     if not measures.along:
         return None
-    own = {name: measures.options[name] for name in measures.along if name in measures.options}
-    chosen = MeasuresSection(names=measures.along, dtype=measures.dtype, options=own)
+    names = [name for name in measures.names if name in measures.along]
+    held = [name for name in measures.on_held_out if held_out_name(name) in measures.along]
+    chosen = MeasuresSection(
+        names=names,
+        dtype=measures.dtype,
+        options={n: given for n, given in measures.options.items() if n in [*names, *held]},
+        held_out=measures.held_out if held else None,
+        on_held_out=held,
+    )
     return replace(shard, measures=chosen.model_dump())
 
 

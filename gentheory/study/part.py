@@ -45,7 +45,7 @@ class MeasuresSection(Section):
     on_held_out: Names = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
     along: Names = []
-    """Those of `names` that are measured after each of the epochs `training.checkpoints` too."""
+    """Rows, of `names` and `NAME:held-out`, measured at each of `training.checkpoints` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -62,8 +62,10 @@ class MeasuresSection(Section):
         check_options(self.options, [*self.names, *self.on_held_out])
         if len(set(self.along)) < len(self.along):
             raise ValueError("along: a measure stands twice; give each once")
-        if unknown := [name for name in self.along if name not in self.names]:
-            raise ValueError(f"along: {unknown} are not among names; add them there")
+        if unknown := [name for name in self.along if name not in self.rows()]:
+            raise ValueError(f"along: {unknown} are not among {self.rows()}; add them there")
+        if self.along and not set(self.along) & set(self.names):
+            raise ValueError("along: none of names, on the training examples; add one")
         return self
 
 

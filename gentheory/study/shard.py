@@ -122,8 +122,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     trained = job.train(checkpoints=shard.checkpoints["epochs"], progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
-    figures = _evaluated(job, trained, recipe.test())
-    clean = _evaluated(job, trained, recipe.clean_test())
+    figures, clean = _tested(job, trained, recipe)
     unseen = recipe.shifted_test()
     shifted = None if unseen is None else _evaluated(job, trained, unseen)
     records = [_record(point, trained, m) for m, point in enumerate(points)]
@@ -146,6 +145,13 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     write_table(folder / "costs.parquet", costs, _COSTS)
 
 
+def _tested(job: Job, trained: Trained, recipe: Recipe) -> tuple[Evaluation, Evaluation]:
+    """On test data with the training data's label noise, and without."""
+    figures = _evaluated(job, trained, recipe.test())
+    noisy = recipe.label_noise > 0
+    return figures, _evaluated(job, trained, recipe.clean_test()) if noisy else figures
+
+
 def _work_along(
     job: Job, shard: Shard, trained: Trained, folder: Path, report: Report
 ) -> list[dict[str, Any]]:
@@ -155,7 +161,7 @@ def _work_along(
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures = [_evaluated(job, stand.trained, d) for d in (recipe.test(), recipe.clean_test())]
+        figures = _tested(job, stand.trained, recipe)
         trajectory += trajectory_rows(shard, stand, *figures)
         records = [
             stand.record(_record(point, stand.trained, m), m)

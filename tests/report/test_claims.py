@@ -138,6 +138,11 @@ def test_along_training_every_model_counts_once(three: Tables) -> None:
     assert (row["value"], row["verdict"]) == (pytest.approx(-2 / 3), "disagrees")
 
 
+def test_without_checkpoints_there_is_nothing_along_training(three: Tables) -> None:
+    row = decided(three, predictor="tic.exact", along=True, above=0.0)
+    assert (row["verdict"], row["settings"], row["models"]) == ("no number", 0, 0)
+
+
 def test_too_few_models_give_no_number(three: Tables) -> None:
     row = decided(three, predictor="tic.exact", where={"n_train": [7]}, above=0.0)
     assert (row["verdict"], row["settings"]) == ("no number", 0)

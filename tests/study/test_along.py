@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a measure of the way alone": (
         {"measures": {"names": ["norms.distance"], "along": ["tic.exact"]}},
-        r"along: \['tic\.exact'\] are not among names; add them there",
+        r"along: \['tic\.exact'\] are not among \['norms\.distance'\]; add them there",
     ),
     "a measure twice": (
         {"measures": {"names": ["tic.exact"], "along": ["tic.exact"] * 2}},
@@ -229,3 +229,20 @@ def test_trap_39_a_stack_too_large_to_keep_is_refused_before_it_is_trained(
         Store.create(tmp_path / "out", parsed)
     monkeypatch.setattr(snapshots, "MAX_MEMORY", needed)
     assert Store.create(tmp_path / "out", parsed).sizes
+
+
+def test_held_out_measures_along_training(tmp_path: Path) -> None:
+    measures = {
+        "names": ["tic.trace_ratio"],
+        "held_out": 40,
+        "on_held_out": ["tic.trace_ratio", "tic.diagonal"],
+        "along": ["tic.trace_ratio", "tic.diagonal:held-out"],
+    }
+    store = tiny.done(tmp_path / "study", study(measures=measures))
+    along, ended = store.table("measures_along"), store.table("measures")
+    assert set(along["measure"]) == set(measures["along"])
+    last = along.loc[along["epoch"] == 2].set_index(["model", "measure"])["value"]
+    final = ended.set_index(["model", "measure"])["value"]
+    np.testing.assert_allclose(last, final[last.index], rtol=1e-12)
+    with pytest.raises(InputError, match="along: none of names, on the training examples"):
+        spec.parse(study(measures={**measures, "along": ["tic.diagonal:held-out"]}), place="it")
