@@ -113,6 +113,11 @@ def run(
             err=True,
         )
         raise typer.Exit(130) from None
+    _tell_of_end(store, counts)
+
+
+def _tell_of_end(store: Any, counts: Any) -> None:
+    """What a run has done and what it could not; status 1 where something is left."""
     typer.echo(f"{counts.done} of {counts.planned} models done in {store.path}")
     for line in _given_up(store):
         typer.echo(line, err=True)

@@ -1,6 +1,5 @@
 """What the command line shows while work goes on, and of its results."""
 
-import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from gentheory.measures import Results
 from gentheory.report.measured import Frame
+from gentheory.study.background import repeating
 from gentheory.study.retries import Finished
 from gentheory.study.store import Store
 
@@ -71,26 +71,8 @@ def watch(store: Store) -> Generator[Callable[[Finished], None], None, None]:
                 )
             look()
 
-        with _repeating(look):
+        with repeating(look, every=_LOOK_EVERY):
             yield on_shard
-
-
-@contextmanager
-def _repeating(action: Callable[[], None]) -> Generator[None, None, None]:
-    """The action every `_LOOK_EVERY` seconds in the background."""
-    over = threading.Event()
-
-    def loop() -> None:
-        while not over.wait(_LOOK_EVERY):
-            action()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gentheory.errors import InputError
 from gentheory.report.population import MIN_MODELS, Population, clusters
 from gentheory.report.ranking import Column, Resampling, gap_predictors, interval_columns
-from gentheory.stats import Interval, kendall_within, rank, weighted
+from gentheory.report.resampled import Samples, difference
+from gentheory.stats import Interval, kendall_within, mean_interval, rank, weighted
 from gentheory.stats.columns import cluster_indices
 from gentheory.stats.resample import Counts, draw_counts
 from gentheory.study.claim import Claim
@@ -20,8 +21,6 @@ from gentheory.study.tables import Tables
 AGREES, DISAGREES, OPEN, NO_NUMBER = "agrees", "disagrees", "undecided", "no number"
 _LEVEL = 0.95
 
-_Samples = tuple[float, NDArray[np.float64]]
-"""A number, and its values on the resamples [K]."""
 _STATISTICS: Mapping[str, tuple[Callable[..., float], Callable[..., NDArray[np.float64]]]] = {
     "kendall": (rank.kendall, weighted.kendall),
     "spearman": (rank.spearman, weighted.spearman),
@@ -39,7 +38,10 @@ def claims(tables: Tables, population: Population, resampling: Resampling) -> pd
     is as expected, "disagrees" where none of it is, else "undecided"; "no number" where there is
     none. Raises `InputError` for a predictor, a target or a column that the tables do not have.
     """
-    rows = [_row(claim, tables, population, resampling) for claim in tables.claims]
+    rows: list[dict[str, Any]] = []
+    if tables.claims:
+        drawn = _Drawn.of(population, resampling)
+        rows = [_row(claim, tables, population, drawn, resampling) for claim in tables.claims]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
@@ -50,13 +52,13 @@ _COLUMNS = [
 
 
 def _row(
-    claim: Claim, tables: Tables, population: Population, resampling: Resampling
+    claim: Claim,
+    tables: Tables,
+    population: Population,
+    drawn: "_Drawn",
+    resampling: Resampling,
 ) -> dict[str, Any]:
-    found = (
-        _along(claim, tables, population, resampling)
-        if claim.along
-        else _ranked(claim, population, resampling)
-    )
+    found = _along(claim, tables, population, resampling) if claim.along else _ranked(claim, drawn)
     cells = interval_columns("value", found.interval)
     return {
         "says": claim.says,
@@ -131,7 +133,7 @@ class _Group:
         """Parameters over training examples."""
         return float((self.frame["num_parameters"] / self.frame["n_train"]).iloc[0])
 
-    def correlation(self, claim: Claim, predictor: str) -> _Samples | None:
+    def correlation(self, claim: Claim, predictor: str) -> Samples | None:
         """None for fewer than `MIN_MODELS` models, and where it is undefined."""
         x, y = _column(self.frame, predictor), _column(self.frame, claim.target)
         columns = [x, y]
@@ -147,13 +149,34 @@ class _Group:
         return (value, samples) if np.isfinite(value) else None
 
 
-def _ranked(claim: Claim, population: Population, resampling: Resampling) -> _Found:
-    ranked = population.ranked
-    ranked = ranked.loc[ranked["setting"].isin(population.tested)]
-    labels = cluster_indices(clusters(ranked), len(ranked))
-    draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-    counts = np.concatenate([np.empty((0, len(ranked))), *draws])
-    groups = _groups(ranked, counts, claim.where)
+@dataclass(frozen=True)
+class _Drawn:
+    """The ranked models of all tested settings, and one set of resamples for every claim."""
+
+    ranked: pd.DataFrame
+    counts: Counts
+
+    @classmethod
+    def of(cls, population: Population, resampling: Resampling) -> "_Drawn":
+        ranked = population.ranked
+        ranked = ranked.loc[ranked["setting"].isin(population.tested)]
+        labels = cluster_indices(clusters(ranked), len(ranked))
+        draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
+        return cls(ranked, np.concatenate([np.empty((0, len(ranked))), *draws]))
+
+    def groups(self, where: Mapping[str, Sequence[Any]]) -> list[_Group]:
+        """The chosen models of each setting."""
+        chosen = _selected(self.ranked, where)
+        settings = self.ranked["setting"]
+        found: list[_Group] = []
+        for setting in dict.fromkeys(settings.loc[chosen]):
+            rows = np.flatnonzero(chosen & (settings == setting).to_numpy())
+            found.append(_Group(self.ranked.iloc[rows], self.counts[:, rows]))
+        return found
+
+
+def _ranked(claim: Claim, drawn: _Drawn) -> _Found:
+    groups = drawn.groups(claim.where)
     found = [(group, group.correlation(claim, claim.predictor)) for group in groups]
     known = [(group, samples) for group, samples in found if samples is not None]
     size = (len(known), sum(len(group.frame) for group, _ in known))
@@ -163,21 +186,10 @@ def _ranked(claim: Claim, population: Population, resampling: Resampling) -> _Fo
     if claim.against is not None and own is not None:
         where = claim.where if claim.against.where is None else claim.against.where
         name = claim.against.predictor or claim.predictor
-        others = [group.correlation(claim, name) for group in _groups(ranked, counts, where)]
+        others = [group.correlation(claim, name) for group in drawn.groups(where)]
         other = _mean([samples for samples in others if samples is not None])
-        own = None if other is None else (own[0] - other[0], own[1] - other[1])
+        own = None if other is None else difference(own, other)
     return _Found(_interval(own, size[0]), *size)
-
-
-def _groups(
-    ranked: pd.DataFrame, counts: Counts, where: Mapping[str, Sequence[Any]]
-) -> list[_Group]:
-    chosen = _selected(ranked, where)
-    found: list[_Group] = []
-    for setting in dict.fromkeys(ranked["setting"].loc[chosen]):
-        rows = np.flatnonzero(chosen & (ranked["setting"] == setting).to_numpy())
-        found.append(_Group(ranked.iloc[rows], counts[:, rows]))
-    return found
 
 
 def _selected(frame: pd.DataFrame, where: Mapping[str, Sequence[Any]]) -> NDArray[np.bool_]:
@@ -206,7 +218,7 @@ def _column(frame: pd.DataFrame, name: str) -> Column:
     return known[name]
 
 
-def _mean(found: list[_Samples]) -> _Samples | None:
+def _mean(found: list[Samples]) -> Samples | None:
     if not found:
         return None
     # A setting that a resample leaves undefined drops out of that resample's mean.
@@ -215,7 +227,7 @@ def _mean(found: list[_Samples]) -> _Samples | None:
     return float(np.mean([value for value, _ in found])), samples
 
 
-def _trend(known: list[tuple[_Group, _Samples]]) -> Interval | None:
+def _trend(known: list[tuple[_Group, Samples]]) -> Interval | None:
     """Kendall's tau of P/n with the correlation over settings."""
     if len(known) < 3:
         return None
@@ -226,7 +238,7 @@ def _trend(known: list[tuple[_Group, _Samples]]) -> Interval | None:
     return _interval((rank.kendall(ratio, values), np.array(drawn)), len(known))
 
 
-def _interval(found: _Samples | None, count: int) -> Interval | None:
+def _interval(found: Samples | None, count: int) -> Interval | None:
     if found is None:
         return None
     return Interval.from_resamples(found[0], found[1], count=count, level=_LEVEL)
@@ -245,11 +257,8 @@ def _along(claim: Claim, tables: Tables, population: Population, resampling: Res
     known = models.loc[np.isfinite(values)]
     if len(known) < MIN_MODELS:
         return _Found(None, 0, len(known))
-    labels = cluster_indices(clusters(known), len(known))
-    draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-    kept = values[np.isfinite(values)]
-    samples = np.concatenate([counts @ kept / counts.sum(axis=1) for counts in draws])
-    interval = _interval((float(kept.mean()), samples), len(known))
+    drawn: Resampling = {**resampling, "clusters": clusters(known)}
+    interval = mean_interval(values[np.isfinite(values)], **drawn)
     return _Found(interval, known["setting"].nunique(), len(known))
 
 

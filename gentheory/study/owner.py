@@ -7,7 +7,6 @@ direction, and nothing is removed that this process has not itself seen unchange
 
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Generator, Mapping
@@ -15,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from gentheory.study.background import repeating
 
 BEAT = 15.0
 """Seconds between two signs of life."""
@@ -37,20 +38,13 @@ def owner() -> dict[str, Any]:
 @contextmanager
 def beating(file: Path) -> Generator[None, None, None]:
     """Touch the file every `BEAT` seconds while the block runs."""
-    over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT):
-            with suppress(OSError):
-                os.utime(file)
+        with suppress(OSError):
+            os.utime(file)
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with repeating(beat, every=BEAT):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def is_alive(process: Mapping[str, Any], signs: tuple[Path, ...]) -> bool:

@@ -130,13 +130,9 @@ def predict(
     takes less than predicted. Nothing is kept.
     """
     end, costs = time.monotonic() + seconds, dict[int, Cost]()
-    by_size, seen = sorted(range(len(found)), key=lambda k: found[k].size), set[tuple[int, str]]()
-    again: dict[int, bool] = {}
-    for place in by_size:
-        point = found[place].point
-        again[place] = (point.part, point.family) in seen
-        seen.add((point.part, point.family))
-    order = sorted(by_size, key=lambda k: again[k])
+    by_size = sorted(range(len(found)), key=lambda k: found[k].size)
+    smallest = {(found[k].point.part, found[k].point.family): k for k in reversed(by_size)}
+    order = list(dict.fromkeys([*sorted(smallest.values(), key=by_size.index), *by_size]))
     for place in order:
         if costs and time.monotonic() > end:
             break
