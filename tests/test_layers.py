@@ -36,7 +36,8 @@ LAYERS = (
     ),
     ("measures", "training"),
     ("study", "pruning"),
-    ("plots", "report", "trust"),
+    ("plots", "report", "trust", "optuna"),
+    ("pruner_benchmark",),
     ("progress", "own_model", "rows", "cli"),
 )
 SIDEWAYS = {

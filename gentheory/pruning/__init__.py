@@ -1,0 +1,1 @@
+"""Pruning by a criterion that needs no validation split, whatever runs the trials."""
