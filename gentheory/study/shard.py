@@ -22,6 +22,7 @@ from gentheory.models.norm import with_statistics
 from gentheory.params import Layout
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
+from gentheory.study.allocator import memory_kept
 from gentheory.study.along import TRAJECTORY, measured_along, stands, trajectory_rows
 from gentheory.study.conditions import loss_options, objective_decay
 from gentheory.study.files import write_json, write_table
@@ -107,6 +108,7 @@ def run_shard(
     with (
         store.writing(piece_of or shard.id, nonce=nonce, piece=piece) as folder,
         guard(folder),
+        memory_kept(),
     ):
         work(shard, folder, _reporter(folder))
 

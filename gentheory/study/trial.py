@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import torch
 
+from gentheory.study.allocator import memory_kept
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard, held_out_parts
 from gentheory.study.settings import VARIED
@@ -146,6 +147,7 @@ def predict(
     return Prediction(tuple(found), whole, tried, _parts(found, whole))
 
 
+@memory_kept()
 def try_out(shard: Shard) -> Cost:
     """Train a whole stack for a few steps, and measure a few models after as many."""
     torch.set_num_threads(shard.threads)
