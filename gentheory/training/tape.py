@@ -81,17 +81,25 @@ def _container(module: nn.Module, path: str) -> Layer | None:
         layers = [part(name) for name in children]
         for before, (place, layer) in zip(layers, enumerate(layers[1:], 1), strict=False):
             if isinstance(layer, ReLU):
-                layers[place] = ReLU(fresh=isinstance(before, Linear | Convolution))
+                layers[place] = ReLU(fresh=_is_fresh(before))
         return Chain.of(layers, [_trains(child) for child in children.values()])
     if kind is Residual:
         return Sum(identity, part("block"))
     if isinstance(module, Shortcut):
-        return Sum(ByExample(module.shortcut), part("block"))
+        same = (module.stride, module.new_channels) == (1, 0)
+        return Sum(identity if same else ByExample(module.shortcut), part("block"))
     if kind is Symmetrized:
         return Sum(part("plus"), part("minus"), sign=-1, factor=1 / math.sqrt(2))
     if kind is Transposed:
         return Chain.of([_TRANSPOSE, part("net"), _TRANSPOSE], [False, True, False])
     return None
+
+
+def _is_fresh(layer: Layer) -> bool:
+    """Whether nobody else keeps what the layer puts out."""
+    if isinstance(layer, Chain):
+        return bool(layer.layers) and _is_fresh(layer.layers[-1])
+    return isinstance(layer, Linear | Convolution | Sum)
 
 
 def _changed(module: nn.Module) -> bool:

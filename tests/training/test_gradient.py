@@ -13,7 +13,7 @@ from gentheory import losses, models
 from gentheory.models.norm import running_statistics
 from gentheory.params import Layout, flatten
 from gentheory.seeds import generator
-from gentheory.training import convolution
+from gentheory.training import apart
 from gentheory.training.evaluate import example_losses, gathered, mean_losses, stacked_outputs
 from gentheory.training.gradient import Objective, StackedGradient, stacked_gradient
 from gentheory.training.layers import Chain, Mapped
@@ -85,7 +85,7 @@ def check(module: nn.Module, objective: Objective, *given: Any) -> None:
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_every_architecture(name: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch):
     if one_by_one:
-        monkeypatch.setattr(convolution, "_LARGE", 0)
+        monkeypatch.setattr(apart, "_LARGE", 0)
     module, *data = architecture(name)
     check(module, CE.mean, *batch(module, *data))
 
