@@ -94,7 +94,7 @@ def identity(tensors: Tensors, statistics: dict[str, Tensor], x: Tensor) -> tupl
 
 @dataclass(frozen=True)
 class Reshaped:
-    """Another view of the same numbers: `there` and `back`, on [M, B, ...]."""
+    """The same numbers, seen or scaled otherwise: `there` and `back`, on [M, B, ...]."""
 
     there: Callable[[Tensor], Tensor]
     back: Callable[[Tensor, Tensor], Tensor]

@@ -25,11 +25,11 @@ from gentheory.training.layers import (
     Sum,
     identity,
 )
+from gentheory.training.pooling import MaxPooling, MeanPooling
 
 _BY_EXAMPLE = (
     *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus),
-    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
-    *(Scale, Patches, MeanToken, FirstToken),
+    *(nn.AdaptiveAvgPool2d, Patches, MeanToken, FirstToken),
 )
 _FLATTEN = Reshaped(lambda x: x.flatten(2), lambda gradient, x: gradient.reshape(x.shape))
 _TRANSPOSE = Reshaped(lambda x: x.transpose(2, 3), lambda gradient, x: gradient.transpose(2, 3))
@@ -60,6 +60,12 @@ def _known(module: nn.Module, path: str) -> Layer | None:
         return Convolution.of(module, path)
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
         return _FLATTEN
+    if type(module) is nn.AvgPool2d:
+        return MeanPooling(module)
+    if type(module) is nn.MaxPool2d and not module.return_indices:
+        return MaxPooling(module)
+    if type(module) is Scale:
+        return Reshaped(module, lambda gradient, x: module.factor * gradient)
     if type(module) in _BY_EXAMPLE and not getattr(module, "inplace", False):
         return ByExample(module)
     if type(module) is nn.ReLU:
