@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 _LARGE = 2**17
 """Numbers that one model's first convolution puts out, from which on models go one by one.
 
-Of nets of 8 channels: with 2^16 a stack takes half the time, with 2^17 as long, with 2^18 more.
+Measured with nets of 8 channels: a stack takes half the time at 50,000 and as long at 100,000.
 """
 
 
