@@ -8,12 +8,6 @@ from torch import Tensor, nn
 
 from gentheory.training.layers import Pullback, Tensors
 
-_LARGE = 2**16
-"""Input numbers of one model from which on a CPU takes the models' convolutions one by one.
-
-As groups of one convolution, as `vmap` has them, large ones take two to four times as long.
-"""
-
 
 def is_plain(module: nn.Module) -> bool:
     """Whether this is a convolution of all channels, padded with zeros."""
@@ -27,7 +21,10 @@ def is_plain(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Convolution:
-    """W * x + b in two dimensions."""
+    """W * x + b in two dimensions: for M models M groups of one convolution.
+
+    For one model on a CPU with channels last, as what comes out is too.
+    """
 
     weight: str
     bias: str | None
@@ -46,45 +43,25 @@ class Convolution:
         self, tensors: Tensors, statistics: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, Pullback]:
         """[M, B, C, height, width] -> [M, B, O, height, width]."""
-        weight = tensors[self.weight]
-        bias = None if self.bias is None else tensors[self.bias]
-        if x.device.type == "cpu" and x[0].numel() >= _LARGE:
-            return self._one_by_one(weight, bias, x)
-        return self._grouped(weight, bias, x)
+        count, weight = len(x), tensors[self.weight].flatten(0, 1)
+        bias = None if self.bias is None else tensors[self.bias].flatten()
+        alone = count == 1 and x.device.type == "cpu"
 
-    def _one_by_one(
-        self, weight: Tensor, bias: Tensor | None, x: Tensor
-    ) -> tuple[Tensor, Pullback]:
-        biases = [None] * len(x) if bias is None else bias
-        outputs = torch.stack([self._run(*each, 1) for each in zip(x, weight, biases, strict=True)])
+        def grouped(images: Tensor) -> Tensor:
+            found = images.transpose(0, 1).flatten(1, 2)
+            return _channels_last(found) if alone else found
 
-        def pullback(gradient: Tensor, into: Tensors, wanted: bool) -> Tensor | None:
-            whole = torch.empty_like(x) if wanted else None
-            for m, (own, inputs, kernel) in enumerate(zip(gradient, x, weight, strict=True)):
-                found = self._back(own, inputs, kernel, 1, wanted)
-                into[self.weight][m] = found[1]
-                if self.bias is not None:
-                    into[self.bias][m] = found[2]
-                if whole is not None:
-                    whole[m] = found[0]
-            return whole
-
-        return outputs, pullback
-
-    def _grouped(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> tuple[Tensor, Pullback]:
-        count, kernels = len(x), weight.flatten(0, 1)
-        inputs = x.transpose(0, 1).flatten(1, 2)
-        outputs = self._run(inputs, kernels, None if bias is None else bias.flatten(), count)
+        inputs, kernels = grouped(x), _channels_last(weight) if alone else weight
+        outputs = self._run(inputs, kernels, bias, count)
 
         def pullback(gradient: Tensor, into: Tensors, wanted: bool) -> Tensor | None:
-            own = gradient.transpose(0, 1).flatten(1, 2)
-            found = self._back(own, inputs, kernels, count, wanted)
+            found = self._back(grouped(gradient), inputs, kernels, count, wanted)
             into[self.weight].copy_(found[1].unflatten(0, (count, -1)))
             if self.bias is not None:
                 into[self.bias].copy_(found[2].unflatten(0, (count, -1)))
-            return found[0].unflatten(1, (count, -1)).transpose(0, 1) if wanted else None
+            return _ungrouped(found[0], count) if wanted else None
 
-        return outputs.unflatten(1, (count, -1)).transpose(0, 1), pullback
+        return _ungrouped(outputs, count), pullback
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
         return torch.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
@@ -98,3 +75,21 @@ class Convolution:
         return torch.ops.aten.convolution_backward(
             gradient, x, weight, shape, *geometry, False, [0, 0], groups, asked
         )
+
+
+def _ungrouped(images: Tensor, count: int) -> Tensor:
+    """[B, M C, height, width] -> [M, B, C, height, width]."""
+    return images.unflatten(1, (count, -1)).transpose(0, 1)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """The same numbers with each pixel's channels side by side in memory.
+
+    On a CPU the convolutions of 16 channels of 32x32 take a third of the time so, forwards and
+    backwards, those of smaller images up to a fifth less; and poolings, which keep the layout of
+    what they are given, a half to a tenth.
+    """
+    if images.stride(1) == 1 and images.is_contiguous(memory_format=torch.channels_last):
+        return images
+    # Not `contiguous`, which leaves one channel's strides as they are: they mean channels first.
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)

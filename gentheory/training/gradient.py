@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gentheory.losses import cross_entropy
 from gentheory.params import Layout
+from gentheory.training.apart import apart, faster_apart
 from gentheory.training.tape import stacked
 
 Objective: TypeAlias = Callable[[Tensor, Any], Tensor]
@@ -50,7 +51,13 @@ def stacked_gradient(module: nn.Module, objective: Objective) -> StackedGradient
         pullback(_in_outputs(objective, outputs, targets), layout.unflatten(found), False)
         return found, (outputs, carried)
 
-    return gradient
+    def chosen(
+        theta: Tensor, statistics: dict[str, Tensor], inputs: Tensor, targets: Any
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        given = (theta, statistics, inputs, targets)
+        return apart(gradient, *given) if faster_apart(module, inputs) else gradient(*given)
+
+    return chosen
 
 
 def _in_outputs(objective: Objective, outputs: Float[Tensor, "M B C"], targets: Any) -> Tensor:

@@ -58,6 +58,16 @@ def _as_rows(columns: Tensor, like: Tensor) -> Tensor:
     return rows if like.dim() == 3 else rows.contiguous().unflatten(1, like.shape[1:-1])
 
 
+def laid_out(images: Tensor, like: Tensor) -> Tensor:
+    """[M, B, C, height, width] in memory as others of this shape are; anything else as it is.
+
+    What goes over two layouts number by number takes twenty times as long as over one.
+    """
+    if like.dim() < 5 or images.stride()[2:] == like.stride()[2:]:
+        return images
+    return torch.empty_like(like).copy_(images)
+
+
 @dataclass(frozen=True)
 class ReLU:
     """max(x, 0), with the derivative 0 at 0."""
@@ -84,7 +94,7 @@ def identity(tensors: Tensors, statistics: dict[str, Tensor], x: Tensor) -> tupl
 
 @dataclass(frozen=True)
 class Reshaped:
-    """Another view of the same numbers: `there` and `back`, on [M, B, ...]."""
+    """The same numbers, seen or scaled otherwise: `there` and `back`, on [M, B, ...]."""
 
     there: Callable[[Tensor], Tensor]
     back: Callable[[Tensor, Tensor], Tensor]
@@ -93,7 +103,7 @@ class Reshaped:
     def __call__(
         self, tensors: Tensors, statistics: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, Pullback]:
-        return self.there(x), lambda gradient, into, wanted: self.back(gradient, x)
+        return self.there(x), lambda gradient, into, wanted: laid_out(self.back(gradient, x), x)
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,9 @@ class ByExample:
         outputs = self.function(inputs.flatten(0, 1)).unflatten(0, x.shape[:2])
 
         def pullback(gradient: Tensor, into: Tensors, wanted: bool) -> Tensor | None:
-            return torch.autograd.grad(outputs, inputs, gradient)[0] if wanted else None
+            if not wanted:
+                return None
+            return laid_out(torch.autograd.grad(outputs, inputs, gradient)[0], x)
 
         return outputs.detach(), pullback
 
@@ -194,7 +206,8 @@ class Mapped:
         self, tensors: Tensors, statistics: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, Pullback]:
         kept = torch.is_grad_enabled()
-        inputs = x.detach().requires_grad_(kept and x.is_floating_point())
+        # Contiguous: under `vmap` a module must not ask for another layout, as GroupNorm does.
+        inputs = x.detach().contiguous().requires_grad_(kept and x.is_floating_point())
         leaves = {
             name: tensors[full].detach().requires_grad_(kept) for name, full in self.names.items()
         }
@@ -208,6 +221,7 @@ class Mapped:
             found = torch.autograd.grad(outputs, asked, gradient, materialize_grads=True)
             for full, own in zip(self.names.values(), found, strict=False):
                 into[full].copy_(own)
-            return found[-1] if wanted else None
+            return laid_out(found[-1], x) if wanted else None
 
-        return outputs.detach(), pullback
+        whole = outputs.detach()
+        return laid_out(whole, x) if whole.shape == x.shape else whole, pullback

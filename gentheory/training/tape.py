@@ -25,11 +25,11 @@ from gentheory.training.layers import (
     Sum,
     identity,
 )
+from gentheory.training.pooling import MaxPooling, MeanPooling
 
 _BY_EXAMPLE = (
     *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus),
-    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
-    *(Scale, Patches, MeanToken, FirstToken),
+    *(nn.AdaptiveAvgPool2d, Patches, MeanToken, FirstToken),
 )
 _FLATTEN = Reshaped(lambda x: x.flatten(2), lambda gradient, x: gradient.reshape(x.shape))
 _TRANSPOSE = Reshaped(lambda x: x.transpose(2, 3), lambda gradient, x: gradient.transpose(2, 3))
@@ -60,6 +60,12 @@ def _known(module: nn.Module, path: str) -> Layer | None:
         return Convolution.of(module, path)
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
         return _FLATTEN
+    if type(module) is nn.AvgPool2d:
+        return MeanPooling(module)
+    if type(module) is nn.MaxPool2d and not module.return_indices:
+        return MaxPooling(module)
+    if type(module) is Scale:
+        return Reshaped(module, lambda gradient, x: module.factor * gradient)
     if type(module) in _BY_EXAMPLE and not getattr(module, "inplace", False):
         return ByExample(module)
     if type(module) is nn.ReLU:
@@ -81,17 +87,25 @@ def _container(module: nn.Module, path: str) -> Layer | None:
         layers = [part(name) for name in children]
         for before, (place, layer) in zip(layers, enumerate(layers[1:], 1), strict=False):
             if isinstance(layer, ReLU):
-                layers[place] = ReLU(fresh=isinstance(before, Linear | Convolution))
+                layers[place] = ReLU(fresh=_is_fresh(before))
         return Chain.of(layers, [_trains(child) for child in children.values()])
     if kind is Residual:
         return Sum(identity, part("block"))
     if isinstance(module, Shortcut):
-        return Sum(ByExample(module.shortcut), part("block"))
+        same = (module.stride, module.new_channels) == (1, 0)
+        return Sum(identity if same else ByExample(module.shortcut), part("block"))
     if kind is Symmetrized:
         return Sum(part("plus"), part("minus"), sign=-1, factor=1 / math.sqrt(2))
     if kind is Transposed:
         return Chain.of([_TRANSPOSE, part("net"), _TRANSPOSE], [False, True, False])
     return None
+
+
+def _is_fresh(layer: Layer) -> bool:
+    """Whether nobody else keeps what the layer puts out."""
+    if isinstance(layer, Chain):
+        return bool(layer.layers) and _is_fresh(layer.layers[-1])
+    return isinstance(layer, Linear | Convolution | Sum)
 
 
 def _changed(module: nn.Module) -> bool:

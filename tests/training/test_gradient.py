@@ -13,7 +13,7 @@ from gentheory import losses, models
 from gentheory.models.norm import running_statistics
 from gentheory.params import Layout, flatten
 from gentheory.seeds import generator
-from gentheory.training import convolution
+from gentheory.training import apart
 from gentheory.training.evaluate import example_losses, gathered, mean_losses, stacked_outputs
 from gentheory.training.gradient import Objective, StackedGradient, stacked_gradient
 from gentheory.training.layers import Chain, Mapped
@@ -85,9 +85,39 @@ def check(module: nn.Module, objective: Objective, *given: Any) -> None:
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_every_architecture(name: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch):
     if one_by_one:
-        monkeypatch.setattr(convolution, "_LARGE", 0)
+        monkeypatch.setattr(apart, "_LARGE", 0)
     module, *data = architecture(name)
     check(module, CE.mean, *batch(module, *data))
+
+
+@pytest.mark.parametrize("large", [0, 2**60])
+@pytest.mark.parametrize(
+    "pool",
+    [nn.MaxPool2d(3, 2, 1, 1), nn.AvgPool2d((3, 2), 2, 1, ceil_mode=True, count_include_pad=False)],
+)
+def test_strides_paddings_and_dilations(
+    pool: nn.Module, large: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(apart, "_LARGE", large)
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(0, 2), dilation=(1, 2), bias=False)
+    filters = nn.Sequential(first, nn.ReLU(), pool, nn.Conv2d(4, 5, 1))
+    module = nn.Sequential(filters, nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    inputs = torch.randn(6, 3, 9, 8)
+    module(inputs)
+    check(module.double(), CE.mean, *batch(module, inputs.double(), torch.arange(6) % 5))
+
+
+@pytest.mark.parametrize("name", ["cnn", "vgg", "resnet"])
+def test_one_by_one_in_float32_up_to_rounding(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(apart, "_LARGE", 0)
+    module, inputs, targets = architecture(name)
+    given = batch(module, inputs, targets)
+    exact, (exact_outputs, _) = stacked_gradient(module, CE.mean)(*given)
+    theta, statistics, x, y = given
+    found = stacked_gradient(module.float(), CE.mean)(theta.float(), statistics, x.float(), y)
+    assert relative_error(found[0].double(), exact) < 1e-5
+    assert relative_error(found[1][0].double(), exact_outputs) < 1e-5
 
 
 _NO_STACK = {"batch norm", "dropout"}
