@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gentheory.report.checkpoints import Unit, measured, unit
 from gentheory.report.numbers import interval
 from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
 from gentheory.report.ranking import (
@@ -34,17 +35,21 @@ class Along:
     A model counts at a checkpoint unless it had ended before, whatever became of it later.
     """
 
-    epochs: tuple[int, ...]
+    unit: Unit
+    """What checkpoints are counted in, and the name of the column that tells them apart."""
+    checkpoints: tuple[int, ...]
     means: pd.DataFrame
-    """One row a setting, epoch and series (the measured gap and each predicted one): `count` and
-    `mean`, the mean over models with its 95 % bootstrap interval, `mean.low` and `mean.high`."""
+    """One row a setting, checkpoint and series (the measured gap and each predicted one): `count`
+    and `mean`, the mean over models with its 95 % bootstrap interval, `mean.low` and `mean.high`.
+    """
     within: pd.DataFrame
     """One row a setting and predictor: `kendall`, the mean over models of Kendall's tau with the
     gap over the model's own checkpoints; `count` models have one. `rival` names the trivial
     baseline of the larger mean, and `lead` is the mean of the model's tau less that of the
     baseline. Intervals by bootstrap over the hyper-parameter points."""
     across: pd.DataFrame
-    """One row a setting, epoch and predictor: `kendall`, tau with the gap over `count` models."""
+    """One row a setting, checkpoint and predictor: `kendall`, tau with the gap over `count`
+    models."""
 
 
 def along(tables: Tables, population: Population, resampling: Resampling) -> Along | None:
@@ -53,12 +58,13 @@ def along(tables: Tables, population: Population, resampling: Resampling) -> Alo
         return None
     measures = set(tables.measures_along["measure"])
     ordered = tuple(name for name in population.measures if name in measures)
-    frame = _frame(tables, population, ordered)
+    frame, by = _frame(tables, population, ordered), unit(tables)
     return Along(
-        tuple(sorted(set(map(int, frame["epoch"])))),
-        pd.DataFrame(_means(frame, population, ordered, resampling)),
+        by,
+        tuple(sorted(set(map(int, frame[by])))),
+        pd.DataFrame(_means(frame, by, population, ordered, resampling)),
         pd.DataFrame(_within(frame, population, ordered, resampling)),
-        pd.DataFrame(_across(frame, population, ordered, resampling)),
+        pd.DataFrame(_across(frame, by, population, ordered, resampling)),
     )
 
 
@@ -80,16 +86,11 @@ def in_words(found: Along, measure: str | None) -> str:
 
 def _frame(tables: Tables, population: Population, measures: tuple[str, ...]) -> pd.DataFrame:
     """The checkpoints of tested settings at which a model is there, with its measures."""
-    trajectory, long = tables.trajectory, tables.measures_along
     about = population.models[["model", "setting", "point"]]
-    frame = trajectory.merge(about, on="model", validate="many_to_one")
+    frame = tables.trajectory.merge(about, on="model", validate="many_to_one")
     finite = np.isfinite(frame[["train_loss", "test_loss", "gap"]].to_numpy(dtype=float)).all(1)
     frame = frame.loc[finite & frame["setting"].isin(population.tested).to_numpy()]
-    for name in measures:
-        own = long.loc[(long["measure"] == name) & (long["status"] == "ok")]
-        values = own[["model", "epoch", "value"]].rename(columns={"value": name})
-        frame = frame.merge(values, on=["model", "epoch"], how="left", validate="one_to_one")
-    return frame.reset_index(drop=True)
+    return measured(tables, frame, measures).reset_index(drop=True)
 
 
 def _settings(frame: pd.DataFrame, population: Population) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -98,15 +99,19 @@ def _settings(frame: pd.DataFrame, population: Population) -> Iterator[tuple[str
 
 
 def _means(
-    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+    frame: pd.DataFrame,
+    by: Unit,
+    population: Population,
+    measures: tuple[str, ...],
+    resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     series = {GAP: "gap"} | {name: name for name in measures if is_predicted_gap(name)}
     for setting, own in _settings(frame, population):
-        for epoch, rows in own.groupby("epoch"):
+        for checkpoint, rows in own.groupby(by):
             drawn: Resampling = {**resampling, "clusters": clusters(rows)}
             for name, column in series.items():
                 mean = mean_interval(_numbers(rows, column), **drawn)
-                row = {"setting": setting, "epoch": epoch, "series": name, "count": mean.count}
+                row = {"setting": setting, by: checkpoint, "series": name, "count": mean.count}
                 yield row | interval_columns("mean", mean)
 
 
@@ -161,15 +166,19 @@ def _followed(
 
 
 def _across(
-    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+    frame: pd.DataFrame,
+    by: Unit,
+    population: Population,
+    measures: tuple[str, ...],
+    resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     """Settings share the resamples of their models, so that their mean has an interval too."""
-    for epoch, rows in frame.groupby("epoch"):
+    for checkpoint, rows in frame.groupby(by):
         labels, gap = cluster_indices(clusters(rows), len(rows)), _numbers(rows, "gap")
         draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
         counts = np.concatenate([np.empty((0, len(rows))), *draws])
         for name, values in gap_predictors(rows, measures).items():
-            row = {"epoch": epoch, "predictor": name, "kind": kind(name)}
+            row = {by: checkpoint, "predictor": name, "kind": kind(name)}
             found: list[tuple[float, Column]] = []
             for setting in population.tested:
                 kept = np.isfinite(values) & (rows["setting"] == setting).to_numpy()

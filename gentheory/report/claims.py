@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gentheory.errors import InputError
+from gentheory.report.checkpoints import measured
 from gentheory.report.population import MIN_MODELS, Population, clusters
 from gentheory.report.ranking import Column, Resampling, gap_predictors, interval_columns
 from gentheory.report.resampled import Samples, difference
@@ -265,11 +266,8 @@ def _along(claim: Claim, tables: Tables, population: Population, resampling: Res
 def _own_taus(name: str, tables: Tables, models: pd.DataFrame) -> Column:
     """Tau of a predictor with the gap over each model's checkpoints, nan where undefined; [M]."""
     frame = tables.trajectory.loc[tables.trajectory["model"].isin(models["model"])]
-    along = tables.measures_along
-    if name in set(along["measure"]):
-        own = along.loc[(along["measure"] == name) & (along["status"] == "ok")]
-        own = own[["model", "epoch", "value"]].rename(columns={"value": name})
-        frame = frame.merge(own, on=["model", "epoch"], how="left")
+    known = name in set(tables.measures_along["measure"])
+    frame = measured(tables, frame, [name] if known else [])
     x, y = _column(frame, name), _column(frame, "gap")
     kept = np.isfinite(x) & np.isfinite(y)
     labels = np.asarray(frame["model"].loc[kept], dtype=str)

@@ -45,7 +45,7 @@ class MeasuresSection(Section):
     on_held_out: Names = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
     along: Names = []
-    """Rows, of `names` and `NAME:held-out`, measured at each of `training.checkpoints` too."""
+    """Rows, of `names` and `NAME:held-out`, measured at each checkpoint of `[training]` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -214,8 +214,10 @@ class Part(Section):
         epochs = self._least("epochs")
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
-        if self.measures.along and not self.training.checkpoints:
-            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
+        checkpoints = [*self.training.checkpoints, *self.training.checkpoint_steps]
+        if self.measures.along and not checkpoints:
+            text = "no training.checkpoints to measure at; give some, or training.checkpoint_steps"
+            raise ValueError(f"measures.along: {text}")
         return self
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ _MEASURES = {
     "warnings": "varchar",
     "stats": "varchar",
 }
-_ALONG = {"model": "varchar", "epoch": "integer", **_MEASURES}
+_ALONG = {"model": "varchar", "epoch": "integer", "steps": "integer", **_MEASURES}
 _CURVES = {"model": "varchar", "epoch": "integer", "train_loss": "double"}
 _COSTS = {"model": "varchar", "what": "varchar", "seconds": "double"}
 
@@ -119,7 +119,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         report({"trained": share, "measured": 0})
 
     job, start = Job.of(points), time.perf_counter()
-    trained = job.train(checkpoints=shard.checkpoints["epochs"], progress=progress)
+    trained = job.train(checkpoints=shard.checkpoints["steps"], progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
     figures, clean = _tested(job, trained, recipe)
@@ -136,7 +136,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
         report({"trained": 1.0, "measured": m})
-    if shard.checkpoints["epochs"]:
+    if shard.checkpoints["steps"]:
         costs += _work_along(job, shard, trained, folder, report)
     models = _model_rows(shard, trained, figures, clean, shifted)
     write_table(folder / "models.parquet", models, _MODELS)
@@ -168,14 +168,14 @@ def _work_along(
             for m, point in enumerate(shard.points)
         ]
         if shard.checkpoints["keep"]:
-            _save(folder / f"weights.{stand.epoch}.safetensors", job, stand.trained, records)
+            _save(folder / f"weights.step-{stand.step}.safetensors", job, stand.trained, records)
         if along is None:
             continue
         measured = _measured(job, along, stand.trained, records)
         for record, (found, took) in zip(records, measured, strict=True):
             seconds[record["id"]] += sum(took.values())
             if not record["absent"]:
-                own = {"model": record["id"], "epoch": stand.epoch}
+                own = {"model": record["id"], "epoch": stand.epoch, "steps": stand.step}
                 rows += [{**own, **table_row(n, e)} for n, e in found.items()]
             report({"trained": 1.0, "measured": len(records)})
     write_table(folder / "trajectory.parquet", trajectory, TRAJECTORY)
