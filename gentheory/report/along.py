@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gentheory.report.checkpoints import Unit, measured, unit
+from gentheory.report.checkpoints import Unit, measured, taus, unit
 from gentheory.report.numbers import interval
 from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
 from gentheory.report.ranking import (
@@ -18,10 +18,11 @@ from gentheory.report.ranking import (
     gap_predictors,
     interval_columns,
     kind,
+    mean_columns,
+    resamples,
 )
-from gentheory.stats import Interval, kendall, kendall_within, mean_interval, weighted
-from gentheory.stats.columns import cluster_indices
-from gentheory.stats.resample import draw_counts
+from gentheory.report.resampled import Samples
+from gentheory.stats import Interval, kendall, mean_interval, weighted
 from gentheory.study.tables import Tables
 
 MEAN = "mean over settings"
@@ -121,28 +122,21 @@ def _within(
     several = len(population.tested) > 1
     groups = list(_settings(frame, population)) if several else []
     for setting, own in [(population.overall, frame), *groups]:
-        taus = _taus(own, measures)
+        found = _taus(own, measures)
         # In the rising order of the models' names, as the taus are.
         drawn: Resampling = {
             **resampling,
             "clusters": clusters(own.drop_duplicates("model").sort_values("model")),
         }
-        for name, column in taus.items():
+        for name, column in found.items():
             row = {"setting": setting, "predictor": name, "kind": kind(name), "rival": ""}
-            yield row | _followed(name, column, taus, drawn)
+            yield row | _followed(name, column, found, drawn)
 
 
 def _taus(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
     """Tau of each predictor with the gap within every model, nan where undefined; shape [M]."""
-    models = np.array(sorted(set(frame["model"])))
-    gap, found = _numbers(frame, "gap"), dict[str, Column]()
-    for name, values in gap_predictors(frame, measures).items():
-        kept = np.isfinite(values)
-        known = np.asarray(frame["model"].loc[kept], dtype=str)
-        own = np.full(len(models), np.nan)
-        own[np.isin(models, known)] = kendall_within(values[kept], gap[kept], known)
-        found[name] = own
-    return found
+    predictors = gap_predictors(frame, measures).items()
+    return {name: taus(frame, values).to_numpy() for name, values in predictors}
 
 
 def _followed(
@@ -174,12 +168,10 @@ def _across(
 ) -> Iterator[dict[str, Any]]:
     """Settings share the resamples of their models, so that their mean has an interval too."""
     for checkpoint, rows in frame.groupby(by):
-        labels, gap = cluster_indices(clusters(rows), len(rows)), _numbers(rows, "gap")
-        draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-        counts = np.concatenate([np.empty((0, len(rows))), *draws])
+        counts, gap = resamples(rows, resampling), _numbers(rows, "gap")
         for name, values in gap_predictors(rows, measures).items():
             row = {by: checkpoint, "predictor": name, "kind": kind(name)}
-            found: list[tuple[float, Column]] = []
+            found: list[Samples] = []
             for setting in population.tested:
                 kept = np.isfinite(values) & (rows["setting"] == setting).to_numpy()
                 tau, samples = _resampled(values[kept], gap[kept], counts[:, kept])
@@ -188,29 +180,19 @@ def _across(
                     "" if np.isfinite(tau) else "too few" if kept.sum() < MIN_MODELS else "constant"
                 )
                 own = {"setting": setting, "count": int(kept.sum()), "note": note}
-                yield row | own | interval_columns("kendall", _mean([(tau, samples)]))
+                yield row | own | mean_columns("kendall", [(tau, samples)])
             if len(population.tested) > 1:
                 note = "" if found else "no number"
                 own = {"setting": MEAN, "count": int(np.isfinite(values).sum()), "note": note}
-                yield row | own | interval_columns("kendall", _mean(found))
+                yield row | own | mean_columns("kendall", found)
 
 
-def _resampled(x: Column, y: Column, counts: Column) -> tuple[float, Column]:
+def _resampled(x: Column, y: Column, counts: Column) -> Samples:
     """Tau and its values on the resamples; nan for too few models."""
     if len(x) < MIN_MODELS:
         return np.nan, np.full(len(counts), np.nan)
     columns = weighted.Column.of(x), weighted.Column.of(y)
     return kendall(x, y), weighted.kendall(counts, *columns)
-
-
-def _mean(found: list[tuple[float, Column]]) -> Interval | None:
-    """Of statistics with their resamples; a resample leaves out those it leaves undefined."""
-    if not found:
-        return None
-    samples = np.ma.masked_invalid([samples for _, samples in found]).mean(axis=0)
-    values = np.asarray(samples.filled(np.nan), dtype=float)
-    mean = float(np.mean([value for value, _ in found]))
-    return Interval.from_resamples(mean, values, count=len(found), level=0.95)
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> Column:

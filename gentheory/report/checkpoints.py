@@ -1,11 +1,13 @@
-"""The checkpoints along training: what they are counted in, and their measures."""
+"""The checkpoints along training: what they are counted in, their measures, tau with the gap."""
 
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from gentheory.stats import kendall_within
 from gentheory.study.tables import Tables
 
 Unit: TypeAlias = Literal["epoch", "steps"]
@@ -28,3 +30,15 @@ def measured(tables: Tables, frame: pd.DataFrame, names: Iterable[str]) -> pd.Da
         values = own.rename(columns={"value": name})
         frame = frame.merge(values, on=keys, how="left", validate="one_to_one")
     return frame
+
+
+def taus(frame: pd.DataFrame, predictor: NDArray[np.float64]) -> pd.Series:
+    """Tau of a predictor with the gap over each model's checkpoints, nan where it is undefined.
+
+    By model, in the rising order of their names.
+    """
+    gap = np.asarray(frame["gap"], dtype=float)
+    kept = np.isfinite(predictor) & np.isfinite(gap)
+    models = np.asarray(frame["model"].loc[kept], dtype=str)
+    found = pd.Series(kendall_within(predictor[kept], gap[kept], models), np.unique(models))
+    return found.reindex(sorted(set(frame["model"])))
