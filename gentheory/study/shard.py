@@ -31,7 +31,7 @@ from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
 from gentheory.study.settings import plain_types
 from gentheory.study.store import Store
-from gentheory.training.evaluate import Evaluation, evaluate
+from gentheory.training.evaluate import Evaluation, evaluations
 from gentheory.training.loop import Trained
 
 ALONG = "along training"
@@ -122,9 +122,7 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     trained = job.train(checkpoints=shard.checkpoints["steps"], progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
-    figures, clean = _tested(job, trained, recipe)
-    unseen = recipe.shifted_test()
-    shifted = None if unseen is None else _evaluated(job, trained, unseen)
+    figures, clean, *shifted = _tested(job, trained, recipe, recipe.shifted_test())
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     _save(folder / "weights.safetensors", job, trained, records)
     costs: list[dict[str, Any]] = []
@@ -138,18 +136,22 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         report({"trained": 1.0, "measured": m})
     if shard.checkpoints["steps"]:
         costs += _work_along(job, shard, trained, folder, report)
-    models = _model_rows(shard, trained, figures, clean, shifted)
+    models = _model_rows(shard, trained, figures, clean, *shifted)
     write_table(folder / "models.parquet", models, _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
 
 
-def _tested(job: Job, trained: Trained, recipe: Recipe) -> tuple[Evaluation, Evaluation]:
-    """On test data with the training data's label noise, and without."""
-    figures = _evaluated(job, trained, recipe.test())
-    noisy = recipe.label_noise > 0
-    return figures, _evaluated(job, trained, recipe.clean_test()) if noisy else figures
+def _tested(
+    job: Job, trained: Trained, recipe: Recipe, shifted: Split | None = None
+) -> list[Evaluation]:
+    """On test data with the training data's label noise, without, and shifted if there are any."""
+    clean = recipe.clean_test() if recipe.label_noise > 0 else None
+    tests = [recipe.test(), *(split for split in (clean, shifted) if split is not None)]
+    task = (job.module, job.loss, trained.theta, job.data)
+    found = evaluations(*task, tests, statistics=trained.statistics)
+    return found if clean is not None else [found[0], *found]
 
 
 def _work_along(
@@ -192,12 +194,6 @@ def _save(path: Path, job: Job, trained: Trained, records: list[dict[str, Any]])
         records=records,
         trajectory=trained.trajectory,
         statistics=trained.statistics,
-    )
-
-
-def _evaluated(job: Job, trained: Trained, test: Split) -> Evaluation:
-    return evaluate(
-        job.module, job.loss, trained.theta, job.data, test, statistics=trained.statistics
     )
 
 
@@ -289,7 +285,7 @@ def _model_rows(
     trained: Trained,
     figures: Evaluation,
     clean: Evaluation,
-    shifted: Evaluation | None,
+    shifted: Evaluation | None = None,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for m in range(len(shard.points)):
