@@ -40,6 +40,8 @@ class Stand:
     """Whether each model had not ended before."""
     trained: Trained
     """As if training had ended here. A model that had ended before counts as diverged."""
+    ended: bool
+    """Whether training did end here, for all models that had not ended before."""
 
     def record(self, record: Mapping[str, Any], m: int) -> dict[str, Any]:
         """What the checkpoint's file says of model m, from what `trained` says of it."""
@@ -69,6 +71,7 @@ def stands(trained: Trained) -> Iterator[Stand]:
                 statistics={name: each[place] for name, each in along.statistics.items()},
                 snapshots=None,
             ),
+            bool((trained.steps[along.present[place]] == step).all()),
         )
 
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     trained = job.train(checkpoints=shard.checkpoints["steps"], progress=progress)
     seconds = (time.perf_counter() - start) / len(points)
     rivals = train_rivals(job, shard.rivals, seed=recipe.seed, progress=progress)
-    figures, clean, *shifted = _tested(job, trained, recipe, recipe.shifted_test())
+    tested = _tested(job, trained, recipe, recipe.shifted_test())
+    end = _End(tested[:2])
     records = [_record(point, trained, m) for m, point in enumerate(points)]
     _save(folder / "weights.safetensors", job, trained, records)
     costs: list[dict[str, Any]] = []
@@ -130,17 +132,32 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     measured = _measured(job, shard, trained, records)
     for m, (point, (found, took)) in enumerate(zip(points, measured, strict=True), 1):
         found = {rival.name: rival.estimates[m - 1] for rival in rivals} | found
+        end.estimates.append(found)
         took = {"training": seconds, **{rival.name: rival.seconds for rival in rivals}} | took
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
         costs += [{"model": point.id, "what": n, "seconds": s} for n, s in took.items()]
         report({"trained": 1.0, "measured": m})
     if shard.checkpoints["steps"]:
-        costs += _work_along(job, shard, trained, folder, report)
-    models = _model_rows(shard, trained, figures, clean, *shifted)
+        costs += _work_along(job, shard, trained, end, folder, report)
+    models = _model_rows(shard, trained, *tested)
     write_table(folder / "models.parquet", models, _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
     write_table(folder / "curves.parquet", _curve_rows(points, trained), _CURVES)
     write_table(folder / "costs.parquet", costs, _COSTS)
+
+
+@dataclass(frozen=True)
+class _End:
+    """What is said of the models after training, for a checkpoint that is there."""
+
+    figures: list[Evaluation]
+    estimates: list[dict[str, Estimate]] = field(default_factory=list[dict[str, Estimate]])
+    """Of each model, by row."""
+
+    def measured(self, shard: Shard) -> Iterator[tuple[dict[str, Estimate], dict[str, float]]]:
+        """What `_measured` gives of a shard with fewer measures; it takes no time."""
+        names = MeasuresSection(**shard.measures).rows()
+        return (({name: found[name] for name in names}, {}) for found in self.estimates)
 
 
 def _tested(
@@ -155,7 +172,7 @@ def _tested(
 
 
 def _work_along(
-    job: Job, shard: Shard, trained: Trained, folder: Path, report: Report
+    job: Job, shard: Shard, trained: Trained, end: _End, folder: Path, report: Report
 ) -> list[dict[str, Any]]:
     """Evaluate, keep and measure the checkpoints along training; what the measures cost."""
     recipe, along = Recipe(**shard.points[0].data), measured_along(shard)
@@ -163,7 +180,7 @@ def _work_along(
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures = _tested(job, stand.trained, recipe)
+        figures = end.figures if stand.ended else _tested(job, stand.trained, recipe)
         trajectory += trajectory_rows(shard, stand, *figures)
         records = [
             stand.record(_record(point, stand.trained, m), m)
@@ -173,7 +190,9 @@ def _work_along(
             _save(folder / f"weights.step-{stand.step}.safetensors", job, stand.trained, records)
         if along is None:
             continue
-        measured = _measured(job, along, stand.trained, records)
+        measured = (
+            end.measured(along) if stand.ended else _measured(job, along, stand.trained, records)
+        )
         for record, (found, took) in zip(records, measured, strict=True):
             seconds[record["id"]] += sum(took.values())
             if not record["absent"]:

@@ -155,11 +155,11 @@ def try_out(shard: Shard) -> Cost:
     start = time.perf_counter()
     job.train()
     step = (time.perf_counter() - start) / points[0].epoch_steps / len(points)
-    along = shard.checkpoints["steps"]
+    along, first = shard.checkpoints["steps"], shard.points[0]
     few = replace(
         shard,
         points=tuple(map(_once, shard.points[:MEASURED])),
-        checkpoints={**shard.checkpoints, "steps": [1] if along else []},
+        checkpoints={**shard.checkpoints, "steps": [0] if along else []},
     )
     with tempfile.TemporaryDirectory(prefix="gentheory-") as scratch:
         folder, start = Path(scratch), time.perf_counter()
@@ -174,7 +174,9 @@ def try_out(shard: Shard) -> Cost:
         for name in [*spent]
         if name.split(":")[0] in ("validation", "cross_validation")
     )
-    spent[ALONG] = spent.get(ALONG, 0.0) * len(along)
+    # One at the end of training is measured already.
+    last = first.settings["epochs"] * first.epoch_steps
+    spent[ALONG] = spent.get(ALONG, 0.0) * sum(step < last for step in along)
     measuring = sum(spent.values())
     return Cost(
         step,

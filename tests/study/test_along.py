@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_the_loaded_checkpoint(store: Store):
     assert set(along["status"]) == {"ok"}
     for shard in plan.shards(store.study):
         for place, point in enumerate(shard.points):
-            for step in STEPS[:-1]:
+            for step in STEPS:
                 subject = load(weights(store, shard, step), place)
                 row = trajectory.query("model == @point.id and steps == @step").iloc[0]
                 assert row["train_loss"] == pytest.approx(float(subject.risk.value()), rel=1e-12)
@@ -87,7 +87,8 @@ def test_the_numbers_are_those_of_the_loaded_checkpoint(store: Store):
                     subject.training_time,
                 )
                 assert subject.record["epoch"] == row["epoch"] == step // 2
-                assert row["outcome"] == subject.record["outcome"] == "training"
+                outcome = "training" if step < STEPS[-1] else "finished"
+                assert row["outcome"] == subject.record["outcome"] == outcome
                 for data, name in ((Recipe.test, "test"), (Recipe.clean_test, "clean_test")):
                     moved = load(weights(store, shard, step), place, data=data(point_data(point)))
                     loss = float(moved.risk.example_losses().mean())
@@ -103,6 +104,21 @@ def test_the_numbers_are_those_of_the_loaded_checkpoint(store: Store):
 
 def point_data(point: plan.Point) -> Recipe:
     return Recipe(**point.data)
+
+
+def test_the_end_is_measured_once(store: Store, tmp_path: Path):
+    last = study(training={**study()["training"], "checkpoints": [2], "checkpoint_steps": []})
+    only = tiny.done(tmp_path / "out", last)
+
+    def seconds(store: Store) -> list[float]:
+        costs = store.table("costs")
+        return costs.loc[costs["what"] == "along training", "seconds"].tolist()
+
+    assert seconds(only) == [0.0] * 4
+    assert min(seconds(store)) > 0
+    for name in TABLES_ALONG:
+        rows = store.table(name).query("steps == 4").reset_index(drop=True)
+        pd.testing.assert_frame_equal(only.table(name), rows, check_exact=True)
 
 
 def test_a_checkpoint_is_measured_from_the_command_line(
