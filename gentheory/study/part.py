@@ -51,7 +51,7 @@ class MeasuresSection(Section):
     on_held_out: Names = []
     """Measured on the held-out examples: `NAME` becomes the row `NAME:held-out`."""
     along: Names = []
-    """Rows, of `names` and `NAME:held-out`, measured at each of `training.checkpoints` too."""
+    """Rows, of `names` and `NAME:held-out`, measured at each checkpoint of `[training]` too."""
 
     def rows(self) -> list[str]:
         """What the measures are called in the study's tables."""
@@ -220,10 +220,12 @@ class Part(Section):
         epochs = self._least("epochs")
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
+        checkpoints = [*self.training.checkpoints, *self.training.checkpoint_steps]
         for name in ("measures.along", "training.validation"):
             section, field = name.split(".")
-            if getattr(getattr(self, section), field) and not self.training.checkpoints:
-                raise ValueError(f"{name}: no training.checkpoints to measure at; give some")
+            if getattr(getattr(self, section), field) and not checkpoints:
+                text = "no training.checkpoints to measure at; give some, or checkpoint_steps"
+                raise ValueError(f"{name}: {text}")
         return self
 
     @model_validator(mode="after")

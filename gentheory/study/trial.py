@@ -47,7 +47,7 @@ class Kind:
     @property
     def steps(self) -> int:
         """Of one model in one epoch."""
-        return math.ceil(self.point.data["n_train"] / self.point.settings["batch_size"])
+        return self.point.epoch_steps
 
     @property
     def arithmetic(self) -> float:
@@ -151,17 +151,16 @@ def try_out(shard: Shard) -> Cost:
     """Train a whole stack for a few steps, and measure a few models after as many."""
     torch.set_num_threads(shard.threads)
     points = tuple(map(_short, shard.points))
-    steps = math.ceil(points[0].data["n_train"] / points[0].settings["batch_size"])
     job = Job.of(points)
     job.train()
     start = time.perf_counter()
     job.train()
-    step = (time.perf_counter() - start) / steps / len(points)
-    along = shard.checkpoints["epochs"]
+    step = (time.perf_counter() - start) / points[0].epoch_steps / len(points)
+    along, first = shard.checkpoints["steps"], shard.points[0]
     few = replace(
         shard,
         points=tuple(map(_once, shard.points[:MEASURED])),
-        checkpoints={**shard.checkpoints, "epochs": [1] if along else []},
+        checkpoints={**shard.checkpoints, "steps": [0] if along else []},
     )
     with tempfile.TemporaryDirectory(prefix="gentheory-") as scratch:
         folder, start = Path(scratch), time.perf_counter()
@@ -178,7 +177,9 @@ def try_out(shard: Shard) -> Cost:
     )
     # Of one model a shard: of what the shard takes beside.
     spent = {name: took for name, took in spent.items() if not name.endswith(ALONE)}
-    spent[ALONG] = spent.get(ALONG, 0.0) * len(along)
+    # One at the end of training is measured already.
+    last = first.settings["epochs"] * first.epoch_steps
+    spent[ALONG] = spent.get(ALONG, 0.0) * sum(step < last for step in along)
     measuring = sum(spent.values())
     return Cost(
         step,
@@ -191,7 +192,7 @@ def try_out(shard: Shard) -> Cost:
 
 def _more_files(shard: Shard) -> int:
     """Files of weights: one at the end, and one a checkpoint that is kept."""
-    return 1 + len(shard.checkpoints["epochs"]) * shard.checkpoints["keep"]
+    return 1 + len(shard.checkpoints["steps"]) * shard.checkpoints["keep"]
 
 
 def _seconds(costs: Path) -> dict[str, float]:

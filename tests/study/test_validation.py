@@ -41,7 +41,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def checkpoints(store: Store, epoch: int) -> dict[str, Checkpoint]:
     return {
-        point.id: load(store.path / "shards" / shard.id / f"weights.{epoch}.safetensors", place)
+        point.id: load(
+            store.path
+            / "shards"
+            / shard.id
+            / f"weights.step-{epoch * point.epoch_steps}.safetensors",
+            place,
+        )
         for shard in plan.shards(store.study)
         for place, point in enumerate(shard.points)
     }
