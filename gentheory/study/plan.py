@@ -108,8 +108,8 @@ def each_shard(study: Study) -> Iterator[Shard]:
                 steps = _checkpoints(part.training, chosen[0])
                 if steps:
                     check_memory(len(steps), sum(map(_size, chosen)))
-                along = {"steps": steps, "keep": part.training.keep_checkpoints}
-                along["validation"] = part.training.validation
+                keep, validation = part.training.keep_checkpoints, part.training.validation
+                along = {"steps": steps, "keep": keep, "validation": validation}
                 yield Shard(chosen, *sections, along, study.threads)
 
 

@@ -180,9 +180,9 @@ def _work_along(
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures = end.figures if stand.ended else _tested(job, stand.trained, recipe)
+        figures, clean = end.figures if stand.ended else _tested(job, stand.trained, recipe)
         unseen = _validated(job, stand.trained, held) if held else None
-        trajectory += trajectory_rows(shard, stand, *figures, unseen)
+        trajectory += trajectory_rows(shard, stand, figures, clean, unseen)
         records = [
             stand.record(_record(point, stand.trained, m), m)
             for m, point in enumerate(shard.points)
