@@ -143,7 +143,7 @@ def load(
         found = f"model {index}, which was given up ({record['reason']})"
         raise InputError(str(path), found, "a model that was trained", "choose another")
     if record.get("absent"):
-        found = f"model {index}, which had ended before epoch {record['epoch']}"
+        found = f"model {index}, which had ended before step {record['steps']}"
         cure = "choose an earlier checkpoint, or weights.safetensors, where it ended"
         raise InputError(str(path), found, "a model in training", cure)
     module = _module(path, header, record["model"])

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+
+from gentheory.asked import Asked, asking, check_folder
 
 app = typer.Typer(
     add_completion=False,
@@ -16,26 +17,6 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a study, as `gentheory run` printed it.")]
-Stored = Annotated[
-    str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
-]
-Model = Annotated[str | None, typer.Option(help="Your model: pkg.mod:factory.")]
-Weights = Annotated[Path | None, typer.Option(help="Its state dict.")]
-Data = Annotated[str | None, typer.Option(help="Your data: pkg.mod:dataset.")]
-LossName = Annotated[
-    str | None, typer.Option("--loss", help="cross_entropy, the default; mse; or pkg.mod:function.")
-]
-WeightDecay = Annotated[
-    float | None, typer.Option(help="That your model was trained with; 0 unless given.")
-]
-Initial = Annotated[Path | None, typer.Option(help="Your model's state dict before training.")]
-TrainingTime = Annotated[
-    float | None, typer.Option(help="Σ learning rate / (1 - momentum) over your model's steps.")
-]
-Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
-Seed = Annotated[int, typer.Option(help="Of the random probes.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write a page here.")]
 
 
 def main() -> None:
@@ -198,7 +179,7 @@ def query(
     named = {"csv": csv, "json": json_file, "parquet": parquet}
     files = {kind: file for kind, file in named.items() if file is not None}
     for kind, file in files.items():
-        _check_folder(f"--{kind}", file)
+        check_folder(f"--{kind}", file)
     store = Store.open(folder)
     if sql is not None and files:
         save(store, sql, files)
@@ -239,125 +220,58 @@ def measures() -> None:
 
 
 @app.command()
+@asking
 def measure(
-    checkpoint: Stored = None,
+    asked: Asked,
     names: Annotated[
         list[str], typer.Option("--measure", "-m", help="A measure, a family, or cheap; repeat.")
     ] = [],  # noqa: B006
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    loss: LossName = None,
-    weight_decay: WeightDecay = None,
-    initial: Initial = None,
-    training_time: TrainingTime = None,
     option: Annotated[
         list[str], typer.Option("--option", "-o", help="MEASURE.OPTION=VALUE; repeat.")
     ] = [],  # noqa: B006
-    dtype: Dtype = "float64",
-    seed: Seed = 0,
-    json_file: JsonFile = None,
-    html: HtmlFile = None,
 ) -> None:
     """Measure a checkpoint of a study, or a model of one's own."""
     from gentheory import measures as families
     from gentheory.errors import InputError
-    from gentheory.own_model import OwnModel, check_given, subject_of
     from gentheory.progress import measuring, show
 
     if not names:
         raise InputError("-m", "no measure", "at least one", "see `gentheory measures`")
-    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
-    check_given("gentheory measure", checkpoint, own)
-    _check_files(json_file, html)
+    asked.check("measure")
     names = families.expanded(names)
     for name in names:
         families.find(name)
-    subject = subject_of(checkpoint, own, dtype)
+    subject = asked.load()
     with measuring(names) as progress:
         results = families.measure(
-            subject, names, seed=seed, options=_options(option), progress=progress
+            subject, names, seed=asked.seed, options=_options(option), progress=progress
         )
     show(results)
-    _write(json_file, lambda: results.to_json() + "\n")
-    _write(html, lambda: _page(subject, results, seed))
+    asked.write(subject, results, results.to_json())
 
 
 @app.command()
+@asking
 def diagnose(
-    checkpoint: Stored = None,
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    loss: LossName = None,
-    weight_decay: WeightDecay = None,
-    initial: Initial = None,
-    training_time: TrainingTime = None,
+    asked: Asked,
     thresholds: Annotated[
         Path | None,
         typer.Option(help="Of your own, by python -m gentheory.trust; the package's unless given."),
     ] = None,
-    dtype: Dtype = "float64",
-    seed: Seed = 0,
-    json_file: JsonFile = None,
-    html: HtmlFile = None,
 ) -> None:
     """Tell whether TIC can be trusted for a checkpoint, or for a model of one's own."""
     from gentheory import trust
-    from gentheory.own_model import OwnModel, check_given, subject_of
     from gentheory.progress import measuring, show_frame
     from gentheory.trust.indicators import names_of
 
-    own = OwnModel(model, weights, data, loss, weight_decay, initial, training_time)
-    check_given("gentheory diagnose", checkpoint, own)
-    _check_files(json_file, html)
+    asked.check("diagnose")
     known = trust.read(thresholds)
-    subject = subject_of(checkpoint, own, dtype)
+    subject = asked.load()
     with measuring(names_of(subject)[1]) as progress:
-        found = trust.diagnose(subject, thresholds=known, seed=seed, progress=progress)
+        found = trust.diagnose(subject, thresholds=known, seed=asked.seed, progress=progress)
     frame = found.frame()
     show_frame(frame)
-    _write(json_file, lambda: found.to_json() + "\n")
-    _write(html, lambda: _page(subject, found.results, seed, frame))
-
-
-def _check_files(json_file: Path | None, html: Path | None) -> None:
-    """Before anything is computed."""
-    for flag, file in (("--json", json_file), ("--html", html)):
-        if file is not None:
-            _check_folder(flag, file)
-
-
-def _check_folder(flag: str, file: Path) -> None:
-    from gentheory.errors import InputError
-
-    if not file.parent.is_dir():
-        raise InputError(flag, str(file), "a file in an existing folder", "make it first")
-
-
-def _write(file: Path | None, text: Callable[[], str]) -> None:
-    from gentheory.study.files import full_disk
-
-    if file is not None:
-        with full_disk(file):
-            file.write_text(text(), encoding="utf-8")
-
-
-def _page(subject: Any, results: Any, seed: int, verdict: Any = None) -> str:
-    from gentheory.report.measured import render_results
-
-    risk = subject.risk
-    about = {
-        "model": type(risk.module).__name__,
-        "trainable parameters": risk.num_params,
-        "examples": risk.num_examples,
-        "loss": risk.loss.name,
-        "weight decay": risk.weight_decay,
-        "dtype": str(risk.dtype).removeprefix("torch."),
-        "seed": seed,
-        "command": " ".join(["gentheory", *sys.argv[1:]]),
-    }
-    return render_results(results, about, verdict)
+    asked.write(subject, found.results, found.to_json(), frame)
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,7 @@ LAYERS = (
     ("study", "pruning"),
     ("plots", "report", "trust", "optuna"),
     ("pruner_benchmark",),
-    ("progress", "own_model", "rows", "cli"),
+    ("progress", "own_model", "rows", "asked", "cli"),
 )
 SIDEWAYS = {
     ("params", "errors"),
@@ -56,7 +56,8 @@ SIDEWAYS = {
     ("report", "plots"),
     ("trust", "report"),
     ("cli", "progress"),
-    ("cli", "own_model"),
+    ("asked", "own_model"),
+    ("cli", "asked"),
     ("cli", "rows"),
 }
 """Who may import a neighbour in its own layer; never the other way round."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -95,6 +96,19 @@ class Recipe:
                 "choose fewer, or a smaller n_train",
             )
         return everything[len(everything) - count :]
+
+    def with_following(self, count: int) -> "Recipe":
+        """These training examples and the `count` that follow them in the random order."""
+        return replace(self, n_train=len(self.indices()) + count)
+
+    def following(self, count: int) -> Split:
+        """The examples that `with_following` adds: what a user would hold out for validation.
+
+        Their label noise is that of the larger training, where it is drawn anew for all. Raises
+        `InputError` where fewer are left.
+        """
+        both = self.with_following(count).train()
+        return both.take(torch.arange(len(both) - count, len(both)))
 
     def _noisy(self, indices: Int[Tensor, " N"], stream: str) -> Split:
         return self._mislabelled(load(self.name, **self.options)[0].take(indices), stream)

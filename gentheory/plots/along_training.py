@@ -1,6 +1,7 @@
 """Means and correlations at checkpoints along training, a line a series and a panel a setting."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,14 @@ Column = NDArray[np.float64]
 
 MAX_PANELS = 12
 _MAX_TICKS = 8
+_AXIS = {"epoch": "epoch (checkpoints at equal distances)", "steps": "steps of the optimizer"}
 
 
 def along_training(
     table: pd.DataFrame,
     *,
     quantity: str,
+    by: Literal["epoch", "steps"] = "epoch",
     limits: tuple[float, float] | None = None,
     columns: int = 4,
     width: float = 12.0,
@@ -30,42 +33,44 @@ def along_training(
 ) -> list[Axes]:
     """Each series' value at every checkpoint, joined, with a band from `low` to `high`.
 
-    `table` has the columns panel, series, epoch, value, low and high; what is not finite breaks
-    the line. Checkpoints stand at equal distances. With `limits` the axis is linear between
-    them, with a line at 0; without, it is logarithmic where most values are positive, and the
-    others are counted in their panel. `quantity` names the axis; `width` is in inches. Raises
-    `InputError` for a missing column, for no rows, and for more than 12 panels.
+    `table` has the columns panel, series, epoch or steps, as `by` says, value, low and high; what
+    is not finite breaks the line. Epochs stand at equal distances, steps on a logarithmic axis
+    that is linear from 0 to the first one. With `limits` the other axis is linear between them,
+    with a line at 0; without, it is logarithmic where most values are positive, and the others
+    are counted in their panel. `quantity` names it; `width` is in inches. Raises `InputError` for
+    a missing column, for no rows, and for more than 12 panels.
     """
-    require(table, "panel", "series", "epoch", "value", "low", "high")
+    require(table, "panel", "series", by, "value", "low", "high")
+    checkpoints = np.unique(numbers(table, by))
+    across = checkpoints if by == "steps" else np.arange(len(checkpoints), dtype=float)
+    table = table.assign(place=np.searchsorted(checkpoints, numbers(table, by)))
     groups = group(table, "panel", what="a checkpoint")
     if len(groups) > MAX_PANELS:
         raise InputError("table", f"{len(groups)} panels", f"at most {MAX_PANELS}", "choose some")
-    look, epochs = looks(map(str, table["series"])), np.unique(numbers(table, "epoch"))
-    value = numbers(table, "value")
+    look, value = looks(map(str, table["series"])), numbers(table, "value")
     logarithmic = limits is None and bool((value[np.isfinite(value)] > 0).mean() > 0.5)
     with styled():
         grid = panels(figure, len(groups), columns=columns, width=width, height=2.6)
         entitle(grid, groups)
         for axes, frame in zip(grid, groups.values(), strict=True):
             for name, rows in group(frame, "series", what="").items():
-                _line(axes, rows, look[name], epochs, logarithmic=logarithmic)
+                _line(axes, rows, look[name], across, logarithmic=logarithmic)
             hidden = int((numbers(frame, "value") <= 0).sum()) if logarithmic else 0
             if hidden:
                 remark(axes, f"{hidden} not positive, not shown")
-        _scale(grid, table, epochs, limits, logarithmic=logarithmic)
-        _label(grid, quantity)
+        _scale(grid, table, limits, logarithmic=logarithmic)
+        _place(grid, across, checkpoints, by)
+        _label(grid, quantity, by)
     return grid
 
 
-def _line(axes: Axes, rows: pd.DataFrame, look: Look, epochs: Column, *, logarithmic: bool) -> None:
-    place = np.searchsorted(epochs, numbers(rows, "epoch"))
-    shown = np.full((3, len(epochs)), np.nan)
+def _line(axes: Axes, rows: pd.DataFrame, look: Look, across: Column, *, logarithmic: bool) -> None:
+    shown, place = np.full((3, len(across)), np.nan), np.asarray(rows["place"], dtype=np.intp)
     for column, name in enumerate(("value", "low", "high")):
         shown[column, place] = numbers(rows, name)
     if logarithmic:
         shown[:, ~(shown[0] > 0)] = np.nan
         shown[1] = np.where(shown[1] > 0, shown[1], np.finfo(float).tiny)
-    across = np.arange(len(epochs))
     colour = look.colour
     axes.fill_between(across, shown[1], shown[2], color=colour, alpha=0.15, linewidth=0)
     axes.plot(
@@ -84,19 +89,13 @@ def _line(axes: Axes, rows: pd.DataFrame, look: Look, epochs: Column, *, logarit
 def _scale(
     grid: list[Axes],
     table: pd.DataFrame,
-    epochs: Column,
     limits: tuple[float, float] | None,
     *,
     logarithmic: bool,
 ) -> None:
     value = numbers(table, "value")
     value = value[np.isfinite(value) & ((value > 0) | (not logarithmic))]
-    step = -(-len(epochs) // _MAX_TICKS)
     for axes in grid:
-        # The last checkpoint has its number, whichever others do.
-        ticks = np.arange(len(epochs))[::-1][::step][::-1]
-        axes.set_xticks(ticks, [f"{epochs[tick]:g}" for tick in ticks])
-        axes.set_xlim(-0.3, len(epochs) - 0.7)
         if limits is not None:
             axes.set_ylim(*limits)
         if logarithmic:
@@ -108,10 +107,25 @@ def _scale(
             axes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
 
 
-def _label(grid: list[Axes], quantity: str) -> None:
+def _place(grid: list[Axes], across: Column, checkpoints: Column, by: str) -> None:
+    """The axis of the checkpoints, of which as many have their number as there is room for."""
+    # The last checkpoint has its number, whichever others do.
+    ticks = np.arange(len(across))[::-1][:: -(-len(across) // _MAX_TICKS)][::-1]
+    first = float(across[across > 0][0]) if by == "steps" and (across > 0).any() else 1.0
+    for axes in grid:
+        if by == "steps":
+            axes.set_xscale("symlog", linthresh=first, linscale=0.3)
+            axes.set_xlim(min(0.8 * first, across[0] - 0.3 * first), 1.3 * max(first, across[-1]))
+            axes.xaxis.minorticks_off()
+        else:
+            axes.set_xlim(-0.3, len(across) - 0.7)
+        axes.set_xticks(across[ticks], [f"{checkpoints[tick]:g}" for tick in ticks])
+
+
+def _label(grid: list[Axes], quantity: str, by: str) -> None:
     figure = grid[0].get_figure(root=True)
     assert figure is not None
-    figure.supxlabel("epoch (checkpoints at equal distances)", fontsize=9)
+    figure.supxlabel(_AXIS[by], fontsize=9)
     figure.supylabel(quantity, fontsize=9)
     lines = dict(pair for axes in grid for pair in _named(axes))
     count = 4 if figure.get_figwidth() > 6 else 1

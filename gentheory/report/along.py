@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gentheory.report.checkpoints import Unit, measured, taus, unit
 from gentheory.report.numbers import interval
 from gentheory.report.population import MIN_MODELS, Population, clusters, is_predicted_gap
 from gentheory.report.ranking import (
@@ -17,10 +18,11 @@ from gentheory.report.ranking import (
     gap_predictors,
     interval_columns,
     kind,
+    mean_columns,
+    resamples,
 )
-from gentheory.stats import Interval, kendall, kendall_within, mean_interval, weighted
-from gentheory.stats.columns import cluster_indices
-from gentheory.stats.resample import draw_counts
+from gentheory.report.resampled import Samples
+from gentheory.stats import Interval, kendall, mean_interval, weighted
 from gentheory.study.tables import Tables
 
 MEAN = "mean over settings"
@@ -34,17 +36,21 @@ class Along:
     A model counts at a checkpoint unless it had ended before, whatever became of it later.
     """
 
-    epochs: tuple[int, ...]
+    unit: Unit
+    """What checkpoints are counted in, and the name of the column that tells them apart."""
+    checkpoints: tuple[int, ...]
     means: pd.DataFrame
-    """One row a setting, epoch and series (the measured gap and each predicted one): `count` and
-    `mean`, the mean over models with its 95 % bootstrap interval, `mean.low` and `mean.high`."""
+    """One row a setting, checkpoint and series (the measured gap and each predicted one): `count`
+    and `mean`, the mean over models with its 95 % bootstrap interval, `mean.low` and `mean.high`.
+    """
     within: pd.DataFrame
     """One row a setting and predictor: `kendall`, the mean over models of Kendall's tau with the
     gap over the model's own checkpoints; `count` models have one. `rival` names the trivial
     baseline of the larger mean, and `lead` is the mean of the model's tau less that of the
     baseline. Intervals by bootstrap over the hyper-parameter points."""
     across: pd.DataFrame
-    """One row a setting, epoch and predictor: `kendall`, tau with the gap over `count` models."""
+    """One row a setting, checkpoint and predictor: `kendall`, tau with the gap over `count`
+    models."""
 
 
 def along(tables: Tables, population: Population, resampling: Resampling) -> Along | None:
@@ -53,12 +59,13 @@ def along(tables: Tables, population: Population, resampling: Resampling) -> Alo
         return None
     measures = set(tables.measures_along["measure"])
     ordered = tuple(name for name in population.measures if name in measures)
-    frame = _frame(tables, population, ordered)
+    frame, by = _frame(tables, population, ordered), unit(tables)
     return Along(
-        tuple(sorted(set(map(int, frame["epoch"])))),
-        pd.DataFrame(_means(frame, population, ordered, resampling)),
+        by,
+        tuple(sorted(set(map(int, frame[by])))),
+        pd.DataFrame(_means(frame, by, population, ordered, resampling)),
         pd.DataFrame(_within(frame, population, ordered, resampling)),
-        pd.DataFrame(_across(frame, population, ordered, resampling)),
+        pd.DataFrame(_across(frame, by, population, ordered, resampling)),
     )
 
 
@@ -80,16 +87,11 @@ def in_words(found: Along, measure: str | None) -> str:
 
 def _frame(tables: Tables, population: Population, measures: tuple[str, ...]) -> pd.DataFrame:
     """The checkpoints of tested settings at which a model is there, with its measures."""
-    trajectory, long = tables.trajectory, tables.measures_along
     about = population.models[["model", "setting", "point"]]
-    frame = trajectory.merge(about, on="model", validate="many_to_one")
+    frame = tables.trajectory.merge(about, on="model", validate="many_to_one")
     finite = np.isfinite(frame[["train_loss", "test_loss", "gap"]].to_numpy(dtype=float)).all(1)
     frame = frame.loc[finite & frame["setting"].isin(population.tested).to_numpy()]
-    for name in measures:
-        own = long.loc[(long["measure"] == name) & (long["status"] == "ok")]
-        values = own[["model", "epoch", "value"]].rename(columns={"value": name})
-        frame = frame.merge(values, on=["model", "epoch"], how="left", validate="one_to_one")
-    return frame.reset_index(drop=True)
+    return measured(tables, frame, measures).reset_index(drop=True)
 
 
 def _settings(frame: pd.DataFrame, population: Population) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -98,15 +100,19 @@ def _settings(frame: pd.DataFrame, population: Population) -> Iterator[tuple[str
 
 
 def _means(
-    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+    frame: pd.DataFrame,
+    by: Unit,
+    population: Population,
+    measures: tuple[str, ...],
+    resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     series = {GAP: "gap"} | {name: name for name in measures if is_predicted_gap(name)}
     for setting, own in _settings(frame, population):
-        for epoch, rows in own.groupby("epoch"):
+        for checkpoint, rows in own.groupby(by):
             drawn: Resampling = {**resampling, "clusters": clusters(rows)}
             for name, column in series.items():
                 mean = mean_interval(_numbers(rows, column), **drawn)
-                row = {"setting": setting, "epoch": epoch, "series": name, "count": mean.count}
+                row = {"setting": setting, by: checkpoint, "series": name, "count": mean.count}
                 yield row | interval_columns("mean", mean)
 
 
@@ -116,28 +122,21 @@ def _within(
     several = len(population.tested) > 1
     groups = list(_settings(frame, population)) if several else []
     for setting, own in [(population.overall, frame), *groups]:
-        taus = _taus(own, measures)
+        found = _taus(own, measures)
         # In the rising order of the models' names, as the taus are.
         drawn: Resampling = {
             **resampling,
             "clusters": clusters(own.drop_duplicates("model").sort_values("model")),
         }
-        for name, column in taus.items():
+        for name, column in found.items():
             row = {"setting": setting, "predictor": name, "kind": kind(name), "rival": ""}
-            yield row | _followed(name, column, taus, drawn)
+            yield row | _followed(name, column, found, drawn)
 
 
 def _taus(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict[str, Column]:
     """Tau of each predictor with the gap within every model, nan where undefined; shape [M]."""
-    models = np.array(sorted(set(frame["model"])))
-    gap, found = _numbers(frame, "gap"), dict[str, Column]()
-    for name, values in gap_predictors(frame, measures).items():
-        kept = np.isfinite(values)
-        known = np.asarray(frame["model"].loc[kept], dtype=str)
-        own = np.full(len(models), np.nan)
-        own[np.isin(models, known)] = kendall_within(values[kept], gap[kept], known)
-        found[name] = own
-    return found
+    predictors = gap_predictors(frame, measures).items()
+    return {name: taus(frame, values).to_numpy() for name, values in predictors}
 
 
 def _followed(
@@ -161,16 +160,18 @@ def _followed(
 
 
 def _across(
-    frame: pd.DataFrame, population: Population, measures: tuple[str, ...], resampling: Resampling
+    frame: pd.DataFrame,
+    by: Unit,
+    population: Population,
+    measures: tuple[str, ...],
+    resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     """Settings share the resamples of their models, so that their mean has an interval too."""
-    for epoch, rows in frame.groupby("epoch"):
-        labels, gap = cluster_indices(clusters(rows), len(rows)), _numbers(rows, "gap")
-        draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-        counts = np.concatenate([np.empty((0, len(rows))), *draws])
+    for checkpoint, rows in frame.groupby(by):
+        counts, gap = resamples(rows, resampling), _numbers(rows, "gap")
         for name, values in gap_predictors(rows, measures).items():
-            row = {"epoch": epoch, "predictor": name, "kind": kind(name)}
-            found: list[tuple[float, Column]] = []
+            row = {by: checkpoint, "predictor": name, "kind": kind(name)}
+            found: list[Samples] = []
             for setting in population.tested:
                 kept = np.isfinite(values) & (rows["setting"] == setting).to_numpy()
                 tau, samples = _resampled(values[kept], gap[kept], counts[:, kept])
@@ -179,29 +180,19 @@ def _across(
                     "" if np.isfinite(tau) else "too few" if kept.sum() < MIN_MODELS else "constant"
                 )
                 own = {"setting": setting, "count": int(kept.sum()), "note": note}
-                yield row | own | interval_columns("kendall", _mean([(tau, samples)]))
+                yield row | own | mean_columns("kendall", [(tau, samples)])
             if len(population.tested) > 1:
                 note = "" if found else "no number"
                 own = {"setting": MEAN, "count": int(np.isfinite(values).sum()), "note": note}
-                yield row | own | interval_columns("kendall", _mean(found))
+                yield row | own | mean_columns("kendall", found)
 
 
-def _resampled(x: Column, y: Column, counts: Column) -> tuple[float, Column]:
+def _resampled(x: Column, y: Column, counts: Column) -> Samples:
     """Tau and its values on the resamples; nan for too few models."""
     if len(x) < MIN_MODELS:
         return np.nan, np.full(len(counts), np.nan)
     columns = weighted.Column.of(x), weighted.Column.of(y)
     return kendall(x, y), weighted.kendall(counts, *columns)
-
-
-def _mean(found: list[tuple[float, Column]]) -> Interval | None:
-    """Of statistics with their resamples; a resample leaves out those it leaves undefined."""
-    if not found:
-        return None
-    samples = np.ma.masked_invalid([samples for _, samples in found]).mean(axis=0)
-    values = np.asarray(samples.filled(np.nan), dtype=float)
-    mean = float(np.mean([value for value, _ in found]))
-    return Interval.from_resamples(mean, values, count=len(found), level=0.95)
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> Column:

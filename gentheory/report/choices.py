@@ -12,22 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gentheory.report.population import MIN_MODELS, Population, clusters
+from gentheory.report.population import MIN_MODELS, Population
 from gentheory.report.ranking import (
     TIME,
     TRAINING_LOSS,
     Column,
     Resampling,
     criterion,
-    interval_columns,
     kind,
     loss_predictors,
+    mean_columns,
+    resamples,
 )
-from gentheory.stats import Interval, kendall, weighted
-from gentheory.stats.columns import cluster_indices
-from gentheory.stats.resample import Counts, draw_counts
-
-_LEVEL = 0.95
+from gentheory.report.resampled import Samples, difference
+from gentheory.stats import kendall, weighted
+from gentheory.stats.resample import Counts
 
 
 def choices(population: Population, costs: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
@@ -75,8 +74,6 @@ _RIVALRY = [
     *("setting", "predictor", "rival", "kind", "count", "note"),
     *("difference", "difference.low", "difference.high", "settings", "ahead", "behind"),
 ]
-_Samples = tuple[float, NDArray[np.float64]]
-"""A statistic, and its values on the resamples [K]."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,9 @@ class _Field:
     predictors: dict[str, Column]
     loss: Column
     counts: Counts
-    taus: dict[tuple[str, bytes], _Samples] = field(default_factory=dict[Any, Any])
+    taus: dict[tuple[str, bytes], Samples] = field(default_factory=dict[Any, Any])
 
-    def tau(self, name: str, kept: NDArray[np.bool_]) -> _Samples:
+    def tau(self, name: str, kept: NDArray[np.bool_]) -> Samples:
         """Kendall's tau with the test loss on the models kept."""
         key = (name, kept.tobytes())
         if key not in self.taus:
@@ -103,7 +100,7 @@ class _Field:
         kept = np.all([np.isfinite(self.predictors[name]) for name in names], axis=0)
         return kept if kept.sum() >= MIN_MODELS else np.zeros_like(kept)
 
-    def regret(self, name: str) -> _Samples:
+    def regret(self, name: str) -> Samples:
         """Test loss of the model of least value, less the least test loss."""
         x = self.predictors[name]
         if not self.known(name).any():
@@ -125,9 +122,7 @@ def _fields(
     """The settings that have ranked models, under one set of resamples of all their models."""
     ranked = population.ranked
     ranked = ranked.loc[ranked["setting"].isin(settings)]
-    labels = cluster_indices(clusters(ranked), len(ranked))
-    draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-    counts = np.concatenate([np.empty((0, len(ranked))), *draws])
+    counts = resamples(ranked, resampling)
     for setting in settings:
         rows = np.flatnonzero(ranked["setting"] == setting)
         if not len(rows):
@@ -150,8 +145,8 @@ def _choice(fields: list[_Field], name: str) -> dict[str, Any]:
     return {
         "settings": len(taus),
         "lowest": min(taus, default=np.nan),
-        **interval_columns("tau", _mean(found)),
-        **interval_columns("regret", _mean([group.regret(name) for group in fields])),
+        **mean_columns("tau", found),
+        **mean_columns("regret", [group.regret(name) for group in fields]),
     }
 
 
@@ -159,16 +154,15 @@ def _paired(
     fields: list[_Field], name: str, rival: str, population: Population
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    tested: list[_Samples] = []
+    tested: list[Samples] = []
     for group in fields:
         kept = group.known(name, rival)
         row = {"setting": group.setting, "predictor": name, "rival": rival, "kind": kind(name)}
         samples = _difference(group, name, rival, kept) if kept.any() else None
         if samples is not None and group.setting in population.tested:
             tested.append(samples)
-        found = None if samples is None else _mean([samples])
-        columns = interval_columns("difference", found)
-        note = "" if found else "no number"
+        columns = mean_columns("difference", [samples] if samples else [])
+        note = "" if samples else "no number"
         rows.append({**row, "count": int(kept.sum()), "note": note, **columns})
     inner = [row for row in rows if row["setting"] in population.tested]
     overall = {
@@ -178,7 +172,7 @@ def _paired(
         "kind": kind(name),
         "count": sum(row["count"] for row in inner),
         "note": "" if tested else "no number",
-        **interval_columns("difference", _mean(tested)),
+        **mean_columns("difference", tested),
         "settings": len(tested),
         "ahead": sum(row["difference.low"] > 0 for row in inner),
         "behind": sum(row["difference.high"] < 0 for row in inner),
@@ -186,21 +180,9 @@ def _paired(
     return [overall, *rows]
 
 
-def _difference(group: _Field, name: str, rival: str, kept: NDArray[np.bool_]) -> _Samples | None:
-    (one, ones), (other, others) = group.tau(name, kept), group.tau(rival, kept)
-    return (one - other, ones - others) if np.isfinite(one - other) else None
-
-
-def _mean(found: list[_Samples]) -> Interval | None:
-    """Mean over settings of a statistic, with its interval; settings without it are left out."""
-    found = [(value, samples) for value, samples in found if np.isfinite(value)]
-    if not found:
-        return None
-    values = [value for value, _ in found]
-    # A setting that a resample leaves undefined drops out of that resample's mean.
-    columns = np.ma.masked_invalid([samples for _, samples in found])
-    samples = np.asarray(columns.mean(axis=0).filled(np.nan), dtype=float)
-    return Interval.from_resamples(float(np.mean(values)), samples, count=len(found), level=_LEVEL)
+def _difference(group: _Field, name: str, rival: str, kept: NDArray[np.bool_]) -> Samples | None:
+    found = difference(group.tau(name, kept), group.tau(rival, kept))
+    return found if np.isfinite(found[0]) else None
 
 
 def _seconds(population: Population, costs: pd.DataFrame) -> dict[str, float]:

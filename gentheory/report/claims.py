@@ -9,17 +9,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gentheory.errors import InputError
+from gentheory.report.checkpoints import measured, taus
 from gentheory.report.population import MIN_MODELS, Population, clusters
-from gentheory.report.ranking import Column, Resampling, gap_predictors, interval_columns
-from gentheory.report.resampled import Samples, difference
-from gentheory.stats import Interval, kendall_within, mean_interval, rank, weighted
-from gentheory.stats.columns import cluster_indices
-from gentheory.stats.resample import Counts, draw_counts
+from gentheory.report.ranking import Column, Resampling, gap_predictors, interval_columns, resamples
+from gentheory.report.resampled import Samples, difference, interval, mean
+from gentheory.stats import Interval, mean_interval, rank, weighted
+from gentheory.stats.resample import Counts
 from gentheory.study.claim import Claim
 from gentheory.study.tables import Tables
 
 AGREES, DISAGREES, OPEN, NO_NUMBER = "agrees", "disagrees", "undecided", "no number"
-_LEVEL = 0.95
 
 _STATISTICS: Mapping[str, tuple[Callable[..., float], Callable[..., NDArray[np.float64]]]] = {
     "kendall": (rank.kendall, weighted.kendall),
@@ -160,9 +159,7 @@ class _Drawn:
     def of(cls, population: Population, resampling: Resampling) -> "_Drawn":
         ranked = population.ranked
         ranked = ranked.loc[ranked["setting"].isin(population.tested)]
-        labels = cluster_indices(clusters(ranked), len(ranked))
-        draws = draw_counts(labels, resampling["num_resamples"], seed=resampling["seed"])
-        return cls(ranked, np.concatenate([np.empty((0, len(ranked))), *draws]))
+        return cls(ranked, resamples(ranked, resampling))
 
     def groups(self, where: Mapping[str, Sequence[Any]]) -> list[_Group]:
         """The chosen models of each setting."""
@@ -182,14 +179,14 @@ def _ranked(claim: Claim, drawn: _Drawn) -> _Found:
     size = (len(known), sum(len(group.frame) for group, _ in known))
     if claim.trend:
         return _Found(_trend(known), *size)
-    own = _mean([samples for _, samples in known])
+    own = mean([samples for _, samples in known])
     if claim.against is not None and own is not None:
         where = claim.where if claim.against.where is None else claim.against.where
         name = claim.against.predictor or claim.predictor
         others = [group.correlation(claim, name) for group in drawn.groups(where)]
-        other = _mean([samples for samples in others if samples is not None])
+        other = mean([samples for samples in others if samples is not None])
         own = None if other is None else difference(own, other)
-    return _Found(_interval(own, size[0]), *size)
+    return _Found(own and interval(own, size[0]), *size)
 
 
 def _selected(frame: pd.DataFrame, where: Mapping[str, Sequence[Any]]) -> NDArray[np.bool_]:
@@ -218,15 +215,6 @@ def _column(frame: pd.DataFrame, name: str) -> Column:
     return known[name]
 
 
-def _mean(found: list[Samples]) -> Samples | None:
-    if not found:
-        return None
-    # A setting that a resample leaves undefined drops out of that resample's mean.
-    columns = np.ma.masked_invalid([samples for _, samples in found])
-    samples = np.asarray(columns.mean(axis=0).filled(np.nan), dtype=float)
-    return float(np.mean([value for value, _ in found])), samples
-
-
 def _trend(known: list[tuple[_Group, Samples]]) -> Interval | None:
     """Kendall's tau of P/n with the correlation over settings."""
     if len(known) < 3:
@@ -234,14 +222,8 @@ def _trend(known: list[tuple[_Group, Samples]]) -> Interval | None:
     ratio = np.array([group.ratio for group, _ in known])
     values = np.array([samples[0] for _, samples in known])
     resampled = np.array([samples[1] for _, samples in known]).T
-    drawn = [rank.kendall(ratio, row) for row in resampled if np.isfinite(row).all()]
-    return _interval((rank.kendall(ratio, values), np.array(drawn)), len(known))
-
-
-def _interval(found: Samples | None, count: int) -> Interval | None:
-    if found is None:
-        return None
-    return Interval.from_resamples(found[0], found[1], count=count, level=_LEVEL)
+    trends = [rank.kendall(ratio, row) for row in resampled if np.isfinite(row).all()]
+    return interval((rank.kendall(ratio, values), np.array(trends)), len(known))
 
 
 def _along(claim: Claim, tables: Tables, population: Population, resampling: Resampling) -> _Found:
@@ -265,13 +247,6 @@ def _along(claim: Claim, tables: Tables, population: Population, resampling: Res
 def _own_taus(name: str, tables: Tables, models: pd.DataFrame) -> Column:
     """Tau of a predictor with the gap over each model's checkpoints, nan where undefined; [M]."""
     frame = tables.trajectory.loc[tables.trajectory["model"].isin(models["model"])]
-    along = tables.measures_along
-    if name in set(along["measure"]):
-        own = along.loc[(along["measure"] == name) & (along["status"] == "ok")]
-        own = own[["model", "epoch", "value"]].rename(columns={"value": name})
-        frame = frame.merge(own, on=["model", "epoch"], how="left")
-    x, y = _column(frame, name), _column(frame, "gap")
-    kept = np.isfinite(x) & np.isfinite(y)
-    labels = np.asarray(frame["model"].loc[kept], dtype=str)
-    found = dict(zip(np.unique(labels), kendall_within(x[kept], y[kept], labels), strict=True))
-    return np.array([found.get(model, np.nan) for model in models["model"]])
+    known = name in set(tables.measures_along["measure"])
+    frame = measured(tables, frame, [name] if known else [])
+    return taus(frame, _column(frame, name)).reindex(models["model"]).to_numpy()

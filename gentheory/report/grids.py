@@ -242,8 +242,9 @@ def along_grids(analysis: Analysis) -> list[Grid]:
     several = len(analysis.population.tested) > 1
     for place, setting in enumerate([MEAN] * several + [*analysis.population.tested]):
         rows = found.across.loc[found.across["setting"] == setting]
-        counts = {f"epoch {e}": int(own["count"].max()) for e, own in rows.groupby("epoch")}
-        table = rows.assign(setting=[f"epoch {e}" for e in rows["epoch"]])
+        checkpoints = [f"{found.unit.removesuffix('s')} {each}" for each in rows[found.unit]]
+        table = rows.assign(setting=checkpoints)
+        counts = {c: int(own["count"].max()) for c, own in table.groupby("setting", sort=False)}
         title = f"Kendall's τ with the gap across models at each checkpoint, {setting}"
         grids.append(_matrix(counts, table, f"across-{place}", "kendall", title, _ACROSS))
     return grids

@@ -138,7 +138,8 @@ def _along(analysis: Analysis, drawn: list[Picture]) -> dict[str, Any] | None:
     if analysis.along is None:
         return None
     return {
-        "epochs": ", ".join(map(str, analysis.along.epochs)),
+        "unit": "epochs" if analysis.along.unit == "epoch" else "steps of the optimizer",
+        "checkpoints": ", ".join(map(str, analysis.along.checkpoints)),
         "finding": in_words(analysis.along, analysis.main),
         "pictures": [picture for picture in drawn if picture.along],
         "grids": along_grids(analysis),

@@ -20,6 +20,7 @@ from gentheory.plots.heat_map import heat_map
 from gentheory.plots.regime import regime
 from gentheory.plots.training_curves import training_curves
 from gentheory.report.analysis import Analysis
+from gentheory.report.checkpoints import Unit
 from gentheory.report.population import MANY_SETTINGS
 from gentheory.report.ranking import MINUS_TRAINING_LOSS, TRAINING_LOSS, criterion
 from gentheory.study.tables import Tables
@@ -231,6 +232,7 @@ def _along(analysis: Analysis) -> list[Picture | None]:
     return [
         _trajectories(
             means,
+            found.unit,
             tested,
             "gap (units of the loss)",
             None,
@@ -240,6 +242,7 @@ def _along(analysis: Analysis) -> list[Picture | None]:
         ),
         _trajectories(
             taus.assign(series=taus["predictor"]),
+            found.unit,
             tested,
             "Kendall's τ with the gap",
             (-1.05, 1.05),
@@ -252,6 +255,7 @@ def _along(analysis: Analysis) -> list[Picture | None]:
 
 def _trajectories(
     table: pd.DataFrame,
+    by: Unit,
     settings: tuple[str, ...],
     quantity: str,
     limits: tuple[float, float] | None,
@@ -262,13 +266,13 @@ def _trajectories(
     table = table.loc[table["setting"].isin(settings[:MAX_PANELS])]
     if not np.isfinite(np.asarray(table["value"], dtype=float)).any():
         return None
-    names = {"setting": "panel", "value.low": "low", "value.high": "high"}
+    table = table.rename(columns={"setting": "panel", "value.low": "low", "value.high": "high"})
     return picture_of(
-        partial(along_training, table.rename(columns=names), quantity=quantity, limits=limits),
+        partial(along_training, table, by=by, quantity=quantity, limits=limits),
         name,
         title,
         caption,
-        f"{title}, for {table['setting'].nunique()} settings over {table['epoch'].nunique()} "
+        f"{title}, for {table['panel'].nunique()} settings over {table[by].nunique()} "
         "checkpoints; all numbers are in results.json.",
         along=True,
     )

@@ -1,6 +1,6 @@
 """How well measures and trivial baselines rank the gap and the test loss: tables of tau."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -14,8 +14,9 @@ from gentheory.report.population import (
     is_predicted_gap,
     is_rival,
 )
-from gentheory.report.resampled import Resampled, Samples, difference
+from gentheory.report.resampled import Resampled, Samples, difference, drawn, interval, mean
 from gentheory.stats import Interval, kendall_interval
+from gentheory.stats.resample import Counts
 
 Column = NDArray[np.float64]
 
@@ -132,6 +133,18 @@ def interval_columns(name: str, interval: Interval | None) -> dict[str, float]:
     """An interval as three columns of a table, nan where there is none."""
     bounds = (interval.value, interval.low, interval.high) if interval else (np.nan,) * 3
     return dict(zip((name, f"{name}.low", f"{name}.high"), bounds, strict=True))
+
+
+def resamples(frame: pd.DataFrame, resampling: Resampling) -> Counts:
+    """How often each row is in each resample of the hyper-parameter points."""
+    how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
+    return drawn(clusters(frame), len(frame), **how)
+
+
+def mean_columns(name: str, found: Sequence[Samples]) -> dict[str, float]:
+    """The same columns of the mean over settings."""
+    samples = mean(found)
+    return interval_columns(name, samples and interval(samples, len(found)))
 
 
 class Pool:

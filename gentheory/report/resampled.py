@@ -1,6 +1,6 @@
-"""Correlations of named columns on one set of resamples, each computed once."""
+"""Statistics with their values on common resamples: correlations, differences, means."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gentheory.stats import Interval, kendall, pearson, spearman, weighted
 from gentheory.stats.columns import cluster_indices
 from gentheory.stats.rank import partial_correlation
-from gentheory.stats.resample import draw_counts
+from gentheory.stats.resample import Counts, draw_counts
 
 Samples = tuple[float, NDArray[np.float64]]
 """A statistic, and its values on the resamples [K]."""
@@ -34,9 +34,7 @@ class Resampled:
         self.num_rows = len(next(iter(columns.values())))
         labels = cluster_indices(clusters, self.num_rows)
         self._clusters = None if clusters is None else labels
-        self._counts = np.concatenate(
-            [np.empty((0, self.num_rows)), *draw_counts(labels, num_resamples, seed=seed)]
-        )
+        self._counts = drawn(clusters, self.num_rows, num_resamples=num_resamples, seed=seed)
         self._prepared: dict[str, weighted.Column] = {}
         self._taus: dict[tuple[str, str], Samples] = {}
 
@@ -65,7 +63,7 @@ class Resampled:
 
     def interval(self, samples: Samples) -> Interval:
         """The 95 % percentile interval."""
-        return Interval.from_resamples(*samples, count=self.num_rows, level=_LEVEL)
+        return interval(samples, self.num_rows)
 
     def _moment(
         self,
@@ -82,6 +80,32 @@ class Resampled:
         if name not in self._prepared:
             self._prepared[name] = weighted.Column.of(self.columns[name])
         return self._prepared[name]
+
+
+def drawn(
+    clusters: NDArray[np.intp] | None, num_rows: int, *, num_resamples: int, seed: int
+) -> Counts:
+    """What `draw_counts` gives, all of it; no resamples where there is one cluster."""
+    draws = draw_counts(cluster_indices(clusters, num_rows), num_resamples, seed=seed)
+    return np.concatenate([np.empty((0, num_rows)), *draws])
+
+
+def interval(samples: Samples, count: int) -> Interval:
+    """The 95 % percentile interval of a statistic of `count` rows."""
+    return Interval.from_resamples(*samples, count=count, level=_LEVEL)
+
+
+def mean(found: Iterable[Samples]) -> Samples | None:
+    """The mean over settings of those that have a number; None where none has.
+
+    A setting that a resample leaves undefined drops out of that resample's mean.
+    """
+    known = [(value, samples) for value, samples in found if np.isfinite(value)]
+    if not known:
+        return None
+    columns = np.ma.masked_invalid([samples for _, samples in known])
+    samples = np.asarray(columns.mean(axis=0).filled(np.nan), dtype=float)
+    return float(np.mean([value for value, _ in known])), samples
 
 
 def difference(one: Samples, other: Samples) -> Samples:

@@ -1,10 +1,13 @@
-"""Checkpoints along training: a shard as it stood after each of the epochs asked for."""
+"""Checkpoints along training: a shard as it stood after each of the steps asked for."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Shard
@@ -16,11 +19,12 @@ FIGURES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "gap", 
 TRAJECTORY = {
     "model": "varchar",
     "epoch": "integer",
-    "outcome": "varchar",
     "steps": "integer",
+    "outcome": "varchar",
     "training_time": "double",
     **dict.fromkeys(FIGURES, "double"),
     "clean_test_loss": "double",
+    "validation_loss": "double",
 }
 
 Standing: TypeAlias = Outcome | Literal["training"]
@@ -29,14 +33,19 @@ Standing: TypeAlias = Outcome | Literal["training"]
 
 @dataclass(frozen=True)
 class Stand:
-    """A shard after an epoch."""
+    """A shard after a step."""
 
+    step: int
+    """Counted from the first one of training; what tells checkpoints apart."""
     epoch: int
+    """Epochs completed by then."""
     standing: tuple[Standing, ...]
     present: tuple[bool, ...]
     """Whether each model had not ended before."""
     trained: Trained
     """As if training had ended here. A model that had ended before counts as diverged."""
+    ended: bool
+    """Whether training did end here, for all models that had not ended before."""
 
     def record(self, record: Mapping[str, Any], m: int) -> dict[str, Any]:
         """What the checkpoint's file says of model m, from what `trained` says of it."""
@@ -47,24 +56,26 @@ class Stand:
 def stands(trained: Trained) -> Iterator[Stand]:
     """One for each checkpoint; none where none were asked for."""
     along = trained.snapshots
-    for place, epoch in enumerate(along.epochs if along else ()):
+    for place, step in enumerate(along.steps if along else ()):
         assert along is not None
-        present = along.present[place].tolist()
+        present, epoch = along.present[place].tolist(), step // along.epoch_steps
         yield Stand(
+            step,
             epoch,
-            _standing(trained, epoch),
+            _standing(trained, present, step / along.epoch_steps),
             tuple(present),
             replace(
                 trained,
                 theta=along.theta[place],
                 outcomes=tuple("finished" if here else "diverged" for here in present),
-                steps=along.steps[place],
+                steps=torch.full_like(trained.steps, step),
                 training_time=along.training_time[place],
                 curve=trained.curve[: epoch + 1],
-                trajectory=None,
+                trajectory=along.trajectories.get(step),
                 statistics={name: each[place] for name, each in along.statistics.items()},
                 snapshots=None,
             ),
+            bool((trained.steps[along.present[place]] == step).all()),
         )
 
 
@@ -79,6 +90,7 @@ def measured_along(shard: Shard) -> Shard | None:
         names=names,
         dtype=measures.dtype,
         options={n: given for n, given in measures.options.items() if n in [*names, *held]},
+        examples=measures.examples,
         held_out=measures.held_out if held else None,
         on_held_out=held,
     )
@@ -86,25 +98,30 @@ def measured_along(shard: Shard) -> Shard | None:
 
 
 def trajectory_rows(
-    shard: Shard, stand: Stand, figures: Evaluation, clean: Evaluation
+    shard: Shard,
+    stand: Stand,
+    figures: Evaluation,
+    clean: Evaluation,
+    validation: Float[Tensor, " M"] | None,
 ) -> list[dict[str, Any]]:
     """One row a model; a model that had ended before has no numbers."""
     rows: list[dict[str, Any]] = []
     for m, point in enumerate(shard.points):
-        row = {"model": point.id, "epoch": stand.epoch, "outcome": stand.standing[m]}
+        row: dict[str, Any] = {"model": point.id, "epoch": stand.epoch, "steps": stand.step}
+        row["outcome"] = stand.standing[m]
         if stand.present[m]:
             row |= {name: float(getattr(figures, name)[m]) for name in FIGURES}
-            row["steps"] = int(stand.trained.steps[m])
             row["training_time"] = float(stand.trained.training_time[m])
             row["clean_test_loss"] = float(clean.test_loss[m])
+            row["validation_loss"] = math.nan if validation is None else float(validation[m])
         rows.append(row)
     return rows
 
 
-def _standing(trained: Trained, epoch: int) -> tuple[Standing, ...]:
+def _standing(trained: Trained, present: Sequence[bool], epochs: float) -> tuple[Standing, ...]:
     """A model goes on up to the last epoch of known loss, which a diverging one outlives."""
-    last = torch.isfinite(trained.curve).sum(0) - 1
+    last = (torch.isfinite(trained.curve).sum(0) - 1).tolist()
     return tuple(
-        "training" if epoch < end + (outcome == "diverged") else outcome
-        for end, outcome in zip(last.tolist(), trained.outcomes, strict=True)
+        "training" if here and epochs < end + (outcome == "diverged") else outcome
+        for here, end, outcome in zip(present, last, trained.outcomes, strict=True)
     )

@@ -70,7 +70,7 @@ class Job:
     ) -> Trained:
         """Train it, on all the data or each model on its own rows; every call does the same.
 
-        The stack is kept as it stood after each of the epochs `checkpoints` too.
+        The stack is kept as it stood after each of the steps `checkpoints` too.
         """
         orders, augmenting = (
             [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -1,6 +1,7 @@
 """From a study to its models and shards, each named by the hash of what it is."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property, partial
@@ -18,8 +19,9 @@ from gentheory.study.conditions import resolved
 from gentheory.study.digest import digest
 from gentheory.study.part import Part
 from gentheory.study.sampling import drawn
-from gentheory.study.settings import OWN, SHARED, VARIED, Variant
+from gentheory.study.settings import OWN, SHARED, VARIED, Training, Variant
 from gentheory.study.spec import Study
+from gentheory.training.recorder import trajectory_numbers
 from gentheory.training.snapshots import check_memory
 
 Stretch = tuple[int, int]
@@ -43,6 +45,11 @@ class Point:
         """Sixteen hexadecimal digits."""
         return digest({field.name: getattr(self, field.name) for field in fields(self)})
 
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self.data["n_train"] / self.settings["batch_size"])
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -51,7 +58,8 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
-    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
+    checkpoints: Mapping[str, Any]  # steps along training, whether to keep the weights, and
+    # how many examples to validate on
     threads: int
 
     @cached_property
@@ -89,24 +97,45 @@ def each_shard(study: Study) -> Iterator[Shard]:
     """One shard after the other, so that a million models need not be in memory at once.
 
     Raises `InputError` where the data cannot be loaded, an architecture cannot be built for
-    them, more training examples are asked for than there are, or the checkpoints of a stack would
-    take too much memory.
+    them, more training examples are asked for than there are, or the checkpoints of a stack lie
+    beyond its training or would take too much memory.
     """
     for number, part in enumerate(study.parts):
-        epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
-        along = {"epochs": epochs, "keep": keep}
-        sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
+        sections = (part.measures.model_dump(), part.rivals.model_dump())
         for stack in _stacks(study, number):
             models, size = stack.points(), part.stack_of(stack.common["family"])
             while chosen := tuple(itertools.islice(models, size)):
-                if epochs:
-                    check_memory(len(epochs), sum(map(_size, chosen)))
-                yield Shard(chosen, *sections, study.threads)
+                steps = _checkpoints(part.training, chosen[0])
+                if steps:
+                    check_memory(len(steps), sum(map(_size, chosen)))
+                keep, validation = part.training.keep_checkpoints, part.training.validation
+                along = {"steps": steps, "keep": keep, "validation": validation}
+                yield Shard(chosen, *sections, along, study.threads)
+
+
+def _checkpoints(training: Training, point: Point) -> list[int]:
+    """Steps of the point's stack, of which an epoch has one number."""
+    last = point.settings["epochs"] * point.epoch_steps
+    if (given := max(training.checkpoint_steps, default=0)) > last:
+        raise InputError(
+            "training.checkpoint_steps",
+            f"step {given}",
+            f"at most the {last} steps of {point.architecture} over {point.data['n_train']} "
+            f"examples in {point.settings['epochs']} epochs of batches of "
+            f"{point.settings['batch_size']}",
+            "drop it, or train longer",
+        )
+    epochs = {epoch * point.epoch_steps for epoch in training.checkpoints}
+    return sorted(epochs | set(training.checkpoint_steps))
 
 
 def _size(point: Point) -> int:
-    """Bytes of the model's parameters."""
-    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
+    """Bytes of the model's parameters, with the trajectory if it is kept."""
+    numbers = size = point.model["num_params"]
+    if point.settings["keep_trajectory"]:
+        examples, outputs = point.data["n_train"], point.model["num_classes"]
+        numbers += trajectory_numbers(point.settings["epochs"], examples, outputs, size)
+    return numbers * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
@@ -237,6 +266,11 @@ def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
         raise InputError("n_train", str(count), expected, "choose fewer")
     if part.measures.held_out is not None:
         recipe.held_out_indices(part.measures.held_out)
+    if part.training.validation is not None:
+        recipe.with_following(part.training.validation).indices()
+    if (part.measures.examples or 0) > count:
+        found, expected = f"{part.measures.examples} examples", f"at most the {count} trained on"
+        raise InputError("measures.examples", found, expected, "choose fewer")
     held_out_parts(part.rivals.model_dump(), count)
 
 

@@ -151,19 +151,24 @@ class Training(Settings):
 
     checkpoints: list[Annotated[int, Field(ge=0, strict=True)]] = []
     """Epochs after which every model is evaluated, kept and measured; 0 is before training."""
+    checkpoint_steps: list[Annotated[int, Field(ge=0, strict=True)]] = []
+    """Steps of the optimizer, counted from the first one, after which it is too."""
     keep_checkpoints: Annotated[bool, Field(strict=True)] = True
     """Whether their weights stay in the study's folder, beside those of the end."""
+    validation: Count | None = None
+    """Examples on which the loss is taken at every checkpoint: those that a training with so many
+    more, `n_train` + `validation`, would see beside the same training examples."""
 
     def settings(self) -> dict[str, Any]:
         """What is a setting of each model."""
         return self.model_dump(include=set(Settings.model_fields))
 
-    @field_validator("checkpoints")
+    @field_validator("checkpoints", "checkpoint_steps")
     @classmethod
-    def _rising(cls, epochs: list[int]) -> list[int]:
-        if epochs != sorted(set(epochs)):
-            raise ValueError("epochs that do not rise; sort them and give each once")
-        return epochs
+    def _rising(cls, given: list[int]) -> list[int]:
+        if given != sorted(set(given)):
+            raise ValueError("numbers that do not rise; sort them and give each once")
+        return given
 
 
 OWN = (

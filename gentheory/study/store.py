@@ -2,7 +2,7 @@
 
     DIR/study.json                what the study is, and its shards by name and size
     DIR/shards/ID/                committed shards: tables (Parquet), weights, those along training
-                                  as weights.EPOCH.safetensors, and shard.json
+                                  as weights.step-N.safetensors, and shard.json
     DIR/inflight/ID.NONCE/        shards being made: progress.json, and what is ready
     DIR/inflight/ID.NONCE.json    who makes it: there before the folder, and until it is committed
     DIR/failures/ID.json          why a shard failed the last time

@@ -14,7 +14,7 @@ from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
 
 COST_COLUMNS = ["model", "what", "seconds"]
-ALONG_COLUMNS = ["model", "epoch", "measure", "value", "stderr", "status"]
+ALONG_COLUMNS = ["model", "epoch", "steps", "measure", "value", "stderr", "status"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Tables:
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """One row a model and checkpoint along training: its losses then, nan once it has ended."""
+    """One row a model and checkpoint along training: its losses then, nan once it has ended.
+
+    `steps` of the optimizer tell a model's checkpoints apart; `epoch` is how many it completed."""
     measures_along: pd.DataFrame = field(
         default_factory=partial(pd.DataFrame, columns=ALONG_COLUMNS)
     )
-    """`measures` at the checkpoints along training, with one more column: `epoch`."""
+    """`measures` at the checkpoints along training, with their `epoch` and `steps`."""
 
     def wide(self) -> pd.DataFrame:
         """`models` with two more columns a measure, `<measure>` and `<measure>.stderr`.

@@ -13,6 +13,7 @@ import duckdb
 import torch
 
 from gentheory.study.allocator import memory_kept
+from gentheory.study.alone import ALONE
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard, held_out_parts
 from gentheory.study.settings import VARIED
@@ -47,7 +48,7 @@ class Kind:
     @property
     def steps(self) -> int:
         """Of one model in one epoch."""
-        return math.ceil(self.point.data["n_train"] / self.point.settings["batch_size"])
+        return self.point.epoch_steps
 
     @property
     def arithmetic(self) -> float:
@@ -152,17 +153,16 @@ def try_out(shard: Shard) -> Cost:
     """Train a whole stack for a few steps, and measure a few models after as many."""
     torch.set_num_threads(shard.threads)
     points = tuple(map(_short, shard.points))
-    steps = math.ceil(points[0].data["n_train"] / points[0].settings["batch_size"])
     job = Job.of(points)
     job.train()
     start = time.perf_counter()
     job.train()
-    step = (time.perf_counter() - start) / steps / len(points)
-    along = shard.checkpoints["epochs"]
+    step = (time.perf_counter() - start) / points[0].epoch_steps / len(points)
+    along, first = shard.checkpoints["steps"], shard.points[0]
     few = replace(
         shard,
         points=tuple(map(_once, shard.points[:MEASURED])),
-        checkpoints={**shard.checkpoints, "epochs": [1] if along else []},
+        checkpoints={**shard.checkpoints, "steps": [0] if along else []},
     )
     with tempfile.TemporaryDirectory(prefix="gentheory-") as scratch:
         folder, start = Path(scratch), time.perf_counter()
@@ -177,7 +177,11 @@ def try_out(shard: Shard) -> Cost:
         for name in [*spent]
         if name.split(":")[0] in ("validation", "cross_validation")
     )
-    spent[ALONG] = spent.get(ALONG, 0.0) * len(along)
+    # Of one model a shard: of what the shard takes beside.
+    spent = {name: took for name, took in spent.items() if not name.endswith(ALONE)}
+    # One at the end of training is measured already.
+    last = first.settings["epochs"] * first.epoch_steps
+    spent[ALONG] = spent.get(ALONG, 0.0) * sum(step < last for step in along)
     measuring = sum(spent.values())
     return Cost(
         step,
@@ -190,7 +194,7 @@ def try_out(shard: Shard) -> Cost:
 
 def _more_files(shard: Shard) -> int:
     """Files of weights: one at the end, and one a checkpoint that is kept."""
-    return 1 + len(shard.checkpoints["epochs"]) * shard.checkpoints["keep"]
+    return 1 + len(shard.checkpoints["steps"]) * shard.checkpoints["keep"]
 
 
 def _seconds(costs: Path) -> dict[str, float]:

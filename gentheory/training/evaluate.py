@@ -1,6 +1,6 @@
 """Losses and accuracies of a stack. The only place that reads test data."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,6 +54,20 @@ def evaluate(
 
     Where the loss is one of batches, a class is told by the nearest mean of the training examples'.
     """
+    (found,) = evaluations(module, loss, theta, train, [test], statistics=statistics)
+    return found
+
+
+def evaluations(
+    module: nn.Module,
+    loss: Loss,
+    theta: Float[Tensor, "M P"],
+    train: Split,
+    tests: Sequence[Split],
+    *,
+    statistics: Mapping[str, Tensor] | None = None,
+) -> list[Evaluation]:
+    """What `evaluate` says of each of these test data, after one look at the training data."""
     centres = _centres(module, theta, train, statistics) if loss.block else None
 
     def on(data: Split) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
@@ -62,15 +76,18 @@ def evaluate(
             module, loss, theta, *examples, statistics=statistics, centres=centres
         )
 
-    (on_train, hits_train), (on_test, hits_test) = on(train), on(test)
-    return Evaluation(
-        on_train.mean(1),
-        on_test.mean(1),
-        hits_train.double().mean(1),
-        hits_test.double().mean(1),
-        on_test.std(1) / len(test) ** 0.5,
-        len(test),
-    )
+    on_train, hits_train = on(train)
+    return [
+        Evaluation(
+            on_train.mean(1),
+            on_test.mean(1),
+            hits_train.double().mean(1),
+            hits_test.double().mean(1),
+            on_test.std(1) / len(test) ** 0.5,
+            len(test),
+        )
+        for test, (on_test, hits_test) in zip(tests, map(on, tests), strict=True)
+    ]
 
 
 def example_losses(

@@ -1,6 +1,5 @@
 """Training a stack of models of one architecture at once, each as if it were alone."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +43,7 @@ class Trained:
     statistics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Running statistics of normalization, [M, ...] by name."""
     snapshots: Snapshots | None = None
-    """The stack after each of the epochs that were asked for; None without any."""
+    """The stack after each of the steps that were asked for; None without any."""
 
 
 def train(
@@ -66,9 +65,11 @@ def train(
     as the others: then its curve, its target and its residuals are over these alone. A stack
     gives each model the weights that training it alone gives, up to rounding: nothing is shared
     between models, and one that diverges or meets a stopping rule leaves the computation.
-    `checkpoints` are epochs, rising from 0, before training, after which the stack is kept too.
+    `checkpoints` are steps of the optimizer, rising from 0, before training, after which the stack
+    is kept too; inside an epoch a model is there if its parameters and training loss are finite.
     `progress` is called after each epoch with the share of epochs done. Raises `InputError`
-    where the augmentation does not go with the data, the loss or the rest of the plan.
+    where the augmentation does not go with the data, the loss or the rest of the plan, and for
+    checkpoints that do not rise or lie beyond the `plan.epochs`.
     """
     check_augmentation(plan, loss, data)
     rows = None if rows is None else rows.to(data.inputs.device)
@@ -76,10 +77,11 @@ def train(
     own = optimizers.values(plan.optimizer, plan.own, theta)
     stepper = _stepper(task, plan, own, theta)
     stack = _start(task, plan, stepper, theta)
-    snapshots = Snapshots.start(checkpoints, stack) if checkpoints else None
-    training = _Training(task, plan, orders, augmenting, stack, stepper)
-    if plan.keep_trajectory:
-        training.recorder = _recorder(task, plan, theta)
+    recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
+    training = _Training(task, plan, orders, augmenting, stack, stepper, recorder)
+    if checkpoints:
+        size = {"epochs": plan.epochs, "epoch_steps": plan.epoch_steps(task.num_examples)}
+        training.snapshots = Snapshots.start(checkpoints, stack, recorder, **size)
     if plan.optimizer == "saf":
         size = (plan.saf_delay, len(theta), task.num_examples, _num_outputs(task, theta))
         settings = (own["saf_weight"], own["saf_temperature"])
@@ -89,18 +91,16 @@ def train(
         if not len(models):
             break
         training.epoch(epoch, models, in_epoch)
-        if snapshots is not None:
-            snapshots.see(epoch, stack)
         if progress is not None:
             progress(epoch / total)
-    if snapshots is not None:
-        snapshots.trim(stack)
+    if training.snapshots is not None:
+        training.snapshots.trim(stack)
     if plan.pof_epochs:
         pof.train(task, plan, stack, orders, progress=progress)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
-    kept = None if training.recorder is None else training.recorder.trajectory(theta.dtype)
+    kept = None if recorder is None else recorder.trajectory(theta.dtype)
     ended = (stack.state.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
-    return Trained(*ended, kept, stack.state.statistics, snapshots)
+    return Trained(*ended, kept, stack.state.statistics, training.snapshots)
 
 
 @dataclass
@@ -115,6 +115,7 @@ class _Training:
     stepper: Stepper
     recorder: Recorder | None = None
     memory: saf.Memory | None = None
+    snapshots: Snapshots | None = None
     curvatures: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
     """Of each model after each epoch, where a rule looks at them."""
 
@@ -130,6 +131,8 @@ class _Training:
         losses = self.task.losses(here, state.theta, state.statistics)
         stack.advance(epoch, models, state, losses, len(factors), rates.sum(0) * effective)
         self._stop(models, losses)
+        if self.snapshots is not None:
+            self.snapshots.end_epoch(epoch, stack, self.recorder)
 
     def _steps(
         self,
@@ -142,7 +145,8 @@ class _Training:
         state, stepper = self.stack.state.take(here), self.stepper.take(here)
         order = _shuffled(self.task, self.orders, here).to(here.device)
         batches = order.split(self.plan.batch_size, dim=1)
-        for examples, rate, duration in zip(batches, rates, durations, strict=True):
+        steps = enumerate(zip(batches, rates, durations, strict=True), 1)
+        for step, (examples, rate, duration) in steps:
             inputs, targets = self.task.batch(here, examples, state.theta.dtype)
             wanted = targets
             if self.plan.augmentation.present:
@@ -154,7 +158,20 @@ class _Training:
                 self.memory.keep(epoch, here, examples, outputs)
             if self.recorder is not None:
                 self.recorder.see(epoch, here, examples, outputs, targets, duration)
+            if step < len(durations):
+                self._keep((epoch - 1) * len(durations) + step, here, state, durations[:step])
         return state
+
+    def _keep(
+        self, step: int, here: Int[Tensor, " M"], state: State, durations: Float[Tensor, "T M"]
+    ) -> None:
+        """Keep what stands inside an epoch after these steps of it, if it is a checkpoint."""
+        if self.snapshots is None or step not in self.snapshots.steps:
+            return
+        losses, models = self.task.losses(here, state.theta, state.statistics), here.cpu()
+        good = losses.isfinite() & state.theta.isfinite().all(1).cpu()
+        time = self.stack.time[models] + durations.sum(0)
+        self.snapshots.keep(step, models[good], state.take(good.to(here.device)), time[good])
 
     def _augmented(
         self, here: Int[Tensor, " M"], inputs: Tensor, targets: Tensor
@@ -230,7 +247,7 @@ def _shuffled(task: Task, orders: Sequence[Generator], models: Tensor) -> Int[Te
 
 def _factors(task: Task, plan: Plan) -> Float[Tensor, " T"]:
     """What the schedule makes of the learning rate at each of all steps."""
-    steps = math.ceil(task.num_examples / plan.batch_size)
+    steps = plan.epoch_steps(task.num_examples)
     return factors(
         plan.schedule,
         plan.epochs * steps,

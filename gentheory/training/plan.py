@@ -1,5 +1,6 @@
 """How a stack is to be trained."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -62,6 +63,10 @@ class Plan:
         return (
             torch.zeros_like(self.weight_decay) if self.optimizer == "adamw" else self.weight_decay
         )
+
+    def epoch_steps(self, num_examples: int) -> int:
+        """Steps of an epoch over so many examples; the last batch may be smaller."""
+        return math.ceil(num_examples / self.batch_size)
 
     @property
     def pof_rate(self) -> Float[Tensor, " M"]:

@@ -12,7 +12,6 @@ independent batch B' of 256 examples, and
 w stays as it was. Running statistics of normalization move once a step, by the training batch.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +48,7 @@ def train(
     network without a last linear layer.
     """
     stage = _Stage.of(task, plan, stack.state.theta)
-    steps, total = math.ceil(task.num_examples / plan.batch_size), plan.epochs + plan.pof_epochs
+    steps, total = plan.epoch_steps(task.num_examples), plan.epochs + plan.pof_epochs
     velocity = stage.rule.start(stack.state.theta)
     stack.state = State(stack.state.theta, velocity, stack.state.statistics)
     for epoch in range(plan.epochs + 1, total + 1):

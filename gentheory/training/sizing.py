@@ -109,7 +109,7 @@ def step_seconds(
         train(module, loss, theta, some, short, orders)
         _wait(initial.device)
         seconds.append(time.perf_counter() - started)
-    return min(seconds[1:]) / (models * math.ceil(count / plan.batch_size))
+    return min(seconds[1:]) / (models * plan.epoch_steps(count))
 
 
 def stack_memory(module: nn.Module, data: Split, plan: Plan, theta: Float[Tensor, " P"]) -> int:

@@ -1,17 +1,20 @@
-"""A stack as it stood after chosen epochs of its training."""
+"""A stack as it stood after chosen steps of its training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gentheory.errors import InputError
+from gentheory.training.recorder import Recorder
 from gentheory.training.stack import Stack
+from gentheory.training.state import State
+from gentheory.trajectory import Trajectory
 
 MAX_MEMORY = 2**31
-"""Bytes that the parameters and running statistics of all snapshots may take."""
+"""Bytes that the parameters, running statistics and trajectories of all snapshots may take."""
 
 
 @dataclass(frozen=True)
@@ -22,58 +25,82 @@ class Snapshots:
     its parameters are nan.
     """
 
-    epochs: tuple[int, ...]
-    """S rising numbers; 0 is before the first step."""
+    steps: tuple[int, ...]
+    """S rising numbers of steps of the optimizer; 0 is before the first."""
+    epoch_steps: int
+    """Steps of an epoch, the same for all models of the stack."""
     theta: Float[Tensor, "S M P"]
     statistics: Mapping[str, Tensor]
     """Running statistics of normalization, [S, M, ...] by name."""
-    steps: Int[Tensor, "S M"]
     training_time: Float[Tensor, "S M"]
     present: Bool[Tensor, "S M"]
+    trajectories: dict[int, Trajectory] = field(default_factory=dict[int, Trajectory])
+    """By step, the stack's up to each checkpoint at the end of an epoch, if it is kept; inside one
+    not all examples have been seen. Their windows are those of the whole training, of which the
+    last that a model has reached may end before its time."""
 
     @classmethod
-    def start(cls, epochs: Sequence[int], stack: Stack) -> "Snapshots":
-        """Before the first step, which the first checkpoint may be.
+    def start(
+        cls,
+        steps: Sequence[int],
+        stack: Stack,
+        recorder: Recorder | None = None,
+        *,
+        epochs: int,
+        epoch_steps: int,
+    ) -> "Snapshots":
+        """Before the first step, which the first checkpoint may be, of so many epochs.
 
-        Raises `InputError` for epochs that do not rise from 0 on or go beyond the training, and
+        Raises `InputError` for steps that do not rise from 0 on or go beyond the training, and
         where all of them would take more than `MAX_MEMORY`.
         """
-        if list(epochs) != sorted({e for e in epochs if 0 <= e < len(stack.curve)}):
-            expected = f"rising epochs between 0 and {len(stack.curve) - 1}"
-            raise InputError("checkpoints", str(list(epochs)), expected, "correct them")
-        kept = [stack.state.theta, *stack.state.statistics.values()]
-        check_memory(len(epochs), sum(each.numel() * each.element_size() for each in kept))
-        shape = (len(epochs), len(stack.state.theta))
+        last = epochs * epoch_steps
+        if list(steps) != sorted({step for step in steps if 0 <= step <= last}):
+            expected = f"rising steps between 0 and {last}"
+            raise InputError("checkpoints", str(list(steps)), expected, "correct them")
+        theta, statistics = stack.state.theta, stack.state.statistics.values()
+        numbers = theta.numel() + (0 if recorder is None else recorder.numbers)
+        size = sum(each.numel() * each.element_size() for each in statistics)
+        check_memory(len(steps), size + numbers * theta.element_size())
+        shape = (len(steps), len(theta))
         snapshots = cls(
-            tuple(epochs),
-            stack.state.theta.new_full((len(epochs), *stack.state.theta.shape), torch.nan),
+            tuple(steps),
+            epoch_steps,
+            stack.state.theta.new_full((len(steps), *stack.state.theta.shape), torch.nan),
             {
-                name: torch.stack([each] * len(epochs))
+                name: torch.stack([each] * len(steps))
                 for name, each in stack.state.statistics.items()
             },
-            torch.zeros(shape, dtype=torch.int64),
             torch.zeros(shape, dtype=torch.float64),
             torch.zeros(shape, dtype=torch.bool),
         )
-        snapshots.see(0, stack)
+        snapshots.end_epoch(0, stack, recorder)
         return snapshots
 
-    def see(self, epoch: int, stack: Stack) -> None:
-        """Keep the stack after this epoch, if it is one of `epochs`."""
-        if epoch not in self.epochs:
-            return
-        place, present = self.epochs.index(epoch), stack.curve[epoch].isfinite()
-        here = present.to(stack.state.theta.device)
-        self.theta[place, here] = stack.state.theta[here]
-        for name, found in stack.state.statistics.items():
-            self.statistics[name][place, here] = found[here]
-        self.steps[place, present] = stack.steps[present]
-        self.training_time[place, present] = stack.time[present]
-        self.present[place] = present
+    def end_epoch(self, epoch: int, stack: Stack, recorder: Recorder | None = None) -> None:
+        """Keep the models whose loss after this epoch is known, if it ends in a checkpoint."""
+        step = epoch * self.epoch_steps
+        if step in self.steps:
+            models = stack.curve[epoch].isfinite().nonzero()[:, 0]
+            here = models.to(stack.state.theta.device)
+            self.keep(step, models, stack.state.take(here), stack.time[models])
+            if recorder is not None:
+                self.trajectories[step] = recorder.trajectory(self.theta.dtype)
+
+    def keep(
+        self, step: int, models: Int[Tensor, " M"], state: State, time: Float[Tensor, " M"]
+    ) -> None:
+        """Keep these models as they stand after one of `steps`; the others are absent there."""
+        place, here = self.steps.index(step), models.to(self.theta.device)
+        self.theta[place, here] = state.theta
+        for name, found in state.statistics.items():
+            self.statistics[name][place, here] = found
+        self.training_time[place, models] = time
+        self.present[place, models] = True
 
     def trim(self, stack: Stack) -> None:
         """Drop what lies beyond the epoch that a model went back to."""
-        own = stack.curve[list(self.epochs)].isfinite()
+        own = torch.tensor(self.steps)[:, None] <= stack.steps
         self.theta[~own] = torch.nan
         self.present.logical_and_(own)
 

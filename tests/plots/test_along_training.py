@@ -75,6 +75,24 @@ def test_many_checkpoints_have_few_numbers_and_the_last_one_has_its_own():
     assert labels == ["1", "4", "7", "10", "13", "16", "19"]
 
 
+def test_steps_stand_on_a_logarithmic_axis_with_a_place_for_zero():
+    steps = {0: 0, 2: 4, 8: 64}
+    data = table().assign(steps=lambda t: t["epoch"].map(steps)).drop(columns="epoch")
+    axes = along_training(data, quantity="gap", by="steps")[0]
+    np.testing.assert_array_equal(drawn(axes, "tic.exact")[0], [0, 4, 64])
+    places = axes.transData.transform([[step, 1.0] for step in (0, 4, 16, 64)])[:, 0]
+    assert 0 < places[1] - places[0] < places[2] - places[1]
+    assert places[2] - places[1] == pytest.approx(places[3] - places[2])
+    low, high = axes.transAxes.transform([[0, 0], [1, 0]])[:, 0]
+    assert low < places[0] < places[3] < high
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "4", "64"]
+    assert axes.get_figure().get_supxlabel() == "steps of the optimizer"
+    later = along_training(data.loc[data["steps"] > 0], quantity="gap", by="steps")[0]
+    assert 0 < later.get_xlim()[0] < 4
+    before = along_training(data.loc[data["steps"] == 0], quantity="gap", by="steps")[0]
+    assert [text.get_text() for text in before.get_xticklabels()] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

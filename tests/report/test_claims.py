@@ -123,6 +123,7 @@ def test_along_training_every_model_counts_once(three: Tables) -> None:
     trajectory = pd.DataFrame(
         [
             {"model": m, "epoch": e, "gap": 0.1 * e, "train_loss": 1 / e, "training_time": e}
+            | {"steps": 10 * e}
             for m in models
             for e in epochs
         ]

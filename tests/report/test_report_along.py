@@ -24,19 +24,20 @@ def with_checkpoints(tables, *, seed=0):
     generator = np.random.default_rng(seed)
     rows, measured = [], []
     factors = np.exp(tables.models["gap"].fillna(0.0))  # of a model that diverges in the end too
-    for model, factor in zip(tables.models["model"], factors, strict=True):
+    size = np.ceil(tables.models["n_train"] / tables.models["batch_size"]).astype(int)
+    for model, factor, steps in zip(tables.models["model"], factors, size, strict=True):
         gaps = factor * generator.permutation([0.1, 0.2, 0.3, 0.4])
         for epoch, gap in zip(EPOCHS, gaps, strict=True):
             loss = 2.0 / (1 + epoch)
             numbers = {"train_loss": loss, "test_loss": loss + gap, "gap": gap}
             rows.append({"model": model, "epoch": epoch, "outcome": "training", **numbers})
-            rows[-1] |= {"steps": epoch, "training_time": 0.1 * epoch * factor}
+            rows[-1] |= {"steps": steps * epoch, "training_time": 0.1 * epoch * factor}
             for name, value in (
                 ("tic.exact", gap**2 / factor**4),
                 ("norms.parameters", generator.normal()),
             ):
-                own = {"model": model, "epoch": epoch, "measure": name, "value": value}
-                measured.append({**own, "stderr": 0.0, "status": "ok"})
+                own = {"model": model, "epoch": epoch, "steps": steps * epoch, "measure": name}
+                measured.append({**own, "value": value, "stderr": 0.0, "status": "ok"})
     along = {"trajectory": pd.DataFrame(rows), "measures_along": pd.DataFrame(measured)}
     return dataclasses.replace(tables, **along)
 
@@ -60,7 +61,7 @@ def cell(table, **keys):
 
 def test_a_measure_that_follows_the_gap_within_each_model_has_tau_one(followed):
     found = along_of(followed)
-    assert found.epochs == EPOCHS
+    assert (found.unit, found.checkpoints) == ("epoch", EPOCHS)
     assert set(found.within["setting"]) == {"all models", "3-LNN", "3-NN"}
     for setting, count in (("all models", 25), ("3-LNN", 12), ("3-NN", 13)):
         row = cell(found.within, setting=setting, predictor="tic.exact")
@@ -203,3 +204,27 @@ def test_losses_alone_give_the_baselines(followed):
     assert set(found.within["kind"]) == {"baseline"}
     assert set(found.means["series"]) == {GAP}
     assert [p.name for p in pictures(tables, analyse(tables, **FAST)) if p.along]
+
+
+def test_checkpoints_inside_an_epoch_are_told_apart_by_their_steps(followed, tmp_path):
+    steps = dict(zip(EPOCHS, (0, 1, 7, 10), strict=True))
+
+    def moved(table):
+        own = table.assign(steps=table["epoch"].map(steps))
+        return own.assign(epoch=own["steps"] // 10)
+
+    changed = {name: moved(getattr(followed, name)) for name in ("trajectory", "measures_along")}
+    tables = dataclasses.replace(followed, **changed)
+    found, usual = along_of(tables), along_of(followed)
+    assert (found.unit, found.checkpoints) == ("steps", (0, 1, 7, 10))
+    pd.testing.assert_frame_equal(found.within, usual.within)
+    for name in ("means", "across"):
+        expected = getattr(usual, name).rename(columns={"epoch": "steps"})
+        expected["steps"] = expected["steps"].map(steps)
+        pd.testing.assert_frame_equal(getattr(found, name), expected)
+    grids = along_grids(analyse(tables, **FAST))
+    header = [cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in grids[-1].header]
+    assert header[1:] == ["step 0", "step 1", "step 7", "step 10"]
+    write_report(tables, tmp_path, **FAST)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "after the steps of the optimizer 0, 1, 7, 10 too, each until it ended." in page

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gentheory.report.resampled import Resampled, difference
+from gentheory.report.resampled import Resampled, difference, interval, mean
 from gentheory.stats import bootstrap, kendall, partial_kendall, pearson, spearman
 
 
@@ -46,3 +46,17 @@ def test_each_tau_is_computed_once(drawn):
     columns, options = drawn
     pool = Resampled(columns, **options)
     assert pool.kendall("x", "y") is pool.kendall("y", "x")
+
+
+def test_a_setting_drops_out_of_the_means_in_which_it_is_undefined():
+    nan = np.nan
+    found = [
+        (1.0, np.array([1.0, 2.0, nan])),
+        (nan, np.array([9.0, 9.0, 9.0])),
+        (3.0, np.array([nan, 4.0, nan])),
+    ]
+    value, samples = mean(found)
+    assert value == 2.0
+    np.testing.assert_array_equal(samples, [1.0, 3.0, nan])
+    assert (interval((value, samples), 2).low, interval((value, samples), 2).count) == (1.05, 2)
+    assert mean([]) is mean([found[1]]) is None

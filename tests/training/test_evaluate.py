@@ -1,6 +1,7 @@
 """Losses, accuracies and gaps against a plain loop."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gentheory.data.split import Split
 from gentheory.params import load_flat
 from gentheory.seeds import generator
 from gentheory.training import evaluate as module
-from gentheory.training.evaluate import evaluate, example_losses
+from gentheory.training.evaluate import evaluate, evaluations, example_losses
 
 NET = CASES["mlp"].module
 
@@ -77,6 +78,26 @@ def test_each_model_may_have_targets_of_its_own(monkeypatch: pytest.MonkeyPatch)
         expected, right = looped(THETA[m], data)
         assert values[m].tolist() == pytest.approx(expected, rel=1e-12)
         assert hits[m].tolist() == right
+
+
+def test_several_test_data_are_evaluated_after_one_look_at_the_training_data(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    tests = [TEST, TEST.take(torch.arange(5)), TRAIN]
+    expected = [evaluate(NET, losses.cross_entropy, THETA, TRAIN, test) for test in tests]
+    looks: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        looks.append(len(arguments[3]))
+        return example_losses(*arguments, **options)
+
+    monkeypatch.setattr(module, "example_losses", counted)
+    found = evaluations(NET, losses.cross_entropy, THETA, TRAIN, tests)
+    assert looks == [len(data) for data in (TRAIN, *tests)]
+    for one, other in zip(found, expected, strict=True):
+        for name in ("train_loss", "test_accuracy", "gap", "gap_stderr"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        assert one.num_test == other.num_test
 
 
 def test_trap_30_float32_models_are_averaged_in_float64():
