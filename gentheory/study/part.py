@@ -220,7 +220,7 @@ class Part(Section):
         epochs = self._least("epochs")
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
-        for name in ("measures.along", "training.validation"):
+        for name in ("measures.along", "training.validation", "training.test"):
             section, field = name.split(".")
             if getattr(getattr(self, section), field) and not self.training.checkpoints:
                 raise ValueError(f"{name}: no training.checkpoints to measure at; give some")

@@ -53,7 +53,7 @@ class Shard:
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
     checkpoints: Mapping[str, Any]  # epochs along training, whether to keep the weights, and
-    # how many examples to validate on
+    # how many examples to validate and to test on
     threads: int
 
     @cached_property
@@ -96,7 +96,8 @@ def each_shard(study: Study) -> Iterator[Shard]:
     """
     for number, part in enumerate(study.parts):
         epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
-        along = {"epochs": epochs, "keep": keep, "validation": part.training.validation}
+        looks = {"validation": part.training.validation, "test": part.training.test}
+        along = {"epochs": epochs, "keep": keep, **looks}
         sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
         for stack in _stacks(study, number):
             models, size = stack.points(), part.stack_of(stack.common["family"])
@@ -245,6 +246,9 @@ def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
         recipe.held_out_indices(part.measures.held_out)
     if part.training.validation is not None:
         recipe.with_following(part.training.validation).indices()
+    if (part.training.test or 0) > (most := recipe.num_test()):
+        found, expected = f"{part.training.test} examples", f"at most the {most} there are"
+        raise InputError("training.test", found, expected, "choose fewer")
     if (part.measures.examples or 0) > count:
         found, expected = f"{part.measures.examples} examples", f"at most the {count} trained on"
         raise InputError("measures.examples", found, expected, "choose fewer")

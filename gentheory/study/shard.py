@@ -141,11 +141,16 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     write_table(folder / "costs.parquet", costs, _COSTS)
 
 
-def _tested(job: Job, trained: Trained, recipe: Recipe) -> tuple[Evaluation, Evaluation]:
-    """On test data with the training data's label noise, and without."""
-    figures = _evaluated(job, trained, recipe.test())
-    noisy = recipe.label_noise > 0
-    return figures, _evaluated(job, trained, recipe.clean_test()) if noisy else figures
+def _tested(
+    job: Job, trained: Trained, recipe: Recipe, count: int | None = None
+) -> tuple[Evaluation, Evaluation]:
+    """On the first test data with the training data's label noise, and without."""
+
+    def on(test: Split) -> Evaluation:
+        return _evaluated(job, trained, test.take(torch.arange(count)) if count else test)
+
+    figures = on(recipe.test())
+    return figures, on(recipe.clean_test()) if recipe.label_noise > 0 else figures
 
 
 def _work_along(
@@ -159,7 +164,7 @@ def _work_along(
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures = _tested(job, stand.trained, recipe)
+        figures = _tested(job, stand.trained, recipe, shard.checkpoints["test"])
         unseen = _validated(job, stand.trained, held) if held else None
         trajectory += trajectory_rows(shard, stand, *figures, unseen)
         records = [
