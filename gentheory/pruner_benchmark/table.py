@@ -31,11 +31,11 @@ def curves(store: Store) -> Curves:
     ones on "all". A configuration is a draw. A criterion is the mean loss of all training
     examples plus the predicted gap, nan where the measure gave none.
 
-    Seconds are those of one model by itself, on one thread, as `measures.alone` has them in the
-    table of costs: medians over the stacks of the same setting, data and batch size. A
+    Seconds are CPU time of one model by itself, as `measures.alone` has them in the table of
+    costs: medians over the stacks of the same setting, data and batch size. A
     criterion's are the measure's with all the passes that it needs, the pass over the training
     examples for their loss, and, for residuals along training, what keeping them adds to an
-    epoch. They were taken while other processes ran, as were those of the epochs.
+    epoch.
 
     Raises `InputError` for a study whose parts differ in epochs, or have none of the last among
     their checkpoints, no draws, no validation examples or no costs of single models, and as
