@@ -129,6 +129,10 @@ class Recipe:
         """
         return self._mislabelled(self.clean_test(), "label noise, test")
 
+    def num_test(self) -> int:
+        """How many test examples there are."""
+        return len(load(self.name, **self.options)[1])
+
     def clean_test(self) -> Split:
         """The untouched test examples; `training/evaluate.py` alone may ask for them."""
         return load(self.name, **self.options)[1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from gentheory.errors import InputError
@@ -15,53 +16,63 @@ LAZY_FROM = 10.0
 
 _MODELS = ["model", "setting", "regime", "params_per_example", "data", "config", "seed"]
 _VARIED = ["learning_rate", "momentum", "weight_decay", "batch_size"]
-_CURVES = ["train_loss", "validation_loss", "test_loss", "test_error", "training_time"]
+_TESTED = ["test_loss", "test_accuracy"]
+_LOSSES = ["validation_loss", "test_loss", "test_error", "training_time"]
 _PRICED = ["setting", "data", "batch_size"]
 """What the time that one model takes depends on."""
 
 
 def curves(store: Store) -> Curves:
-    """The study's trainings, each with its losses and criteria after every epoch.
+    """The study's trainings, each with its training loss after every epoch, and with the other
+    losses and the criteria after those of `training.checkpoints`, nan after the others.
 
     A setting is an architecture; its models on the part's smallest `n_train` are the ones on
     "training" data, those on `training.validation` more, which are the validation examples, the
     ones on "all". A configuration is a draw. A criterion is the mean loss of all training
     examples plus the predicted gap, nan where the measure gave none.
 
-    Seconds are those of one model by itself, on one thread, as `measures.alone` has them in the
-    table of costs: medians over the stacks of the same setting, data and batch size. A
+    Seconds are CPU time of one model by itself, as `measures.alone` has them in the table of
+    costs: medians over the stacks of the same setting, data and batch size. A
     criterion's are the measure's with all the passes that it needs, the pass over the training
     examples for their loss, and, for residuals along training, what keeping them adds to an
-    epoch. They were taken while other processes ran, as were those of the epochs.
+    epoch.
 
-    Raises `InputError` for a study without checkpoints after every epoch, without validation
-    examples or without costs of single models, and as `Store.table` does.
+    Raises `InputError` for a study whose parts differ in epochs, or have none of the last among
+    their checkpoints, no draws, no validation examples or no costs of single models, and as
+    `Store.table` does.
     """
-    models = pd.concat([_models(store, number) for number in range(len(store.study.parts))])
-    trajectory = store.table("trajectory")
-    trajectory["test_error"] = 1 - trajectory["test_accuracy"]
-    rows = models.merge(trajectory[["model", "epoch", *_CURVES]], on="model", validate="1:m")
-    rows = rows[rows["epoch"] > 0]
-    _check_epochs(rows, store)
+    parts, place = store.study.parts, ["model", "epoch"]
+    models = pd.concat([_models(store, number) for number in range(len(parts))])
+    rows = models.merge(pd.DataFrame({"epoch": range(1, parts[0].training.epochs + 1)}), "cross")
+    rows = rows.merge(store.table("curves"), on=place, how="left")
+    rows = rows.merge(_losses(store), on=place, how="left")
+    times = rows.groupby("model", sort=False)["training_time"]
+    rows["training_time"] = times.transform(lambda own: own.interpolate(limit_area="inside"))
     along = store.table("measures_along")
-    wide = along[along["status"] == "ok"].pivot_table("value", ["model", "epoch"], "measure")
-    criteria = [name for part in store.study.parts for name in part.measures.along]
-    wide = wide.reindex(columns=list(dict.fromkeys(criteria)))
-    rows = rows.merge(wide, on=["model", "epoch"], how="left")
-    rows = rows.merge(_seconds(store, models, list(wide.columns)), on=_PRICED, how="left")
-    for name in wide.columns:
-        rows[name] += rows["train_loss"]
+    wide = along[along["status"] == "ok"].pivot_table("value", place, "measure")
+    criteria = list(dict.fromkeys(name for part in parts for name in part.measures.along))
+    rows = rows.merge(wide.reindex(columns=criteria), on=place, how="left")
+    rows = rows.merge(_seconds(store, models, criteria), on=_PRICED, how="left")
+    rows[criteria] = rows[criteria].add(rows["train_loss"], axis=0)
+    rows.loc[rows["data"] == "all", "validation_loss"] = np.nan
     return Curves(rows.drop(columns="model").reset_index(drop=True))
+
+
+def _losses(store: Store) -> pd.DataFrame:
+    """Of every checkpoint along training; at the last one the test examples are all there are."""
+    along, models = store.table("trajectory"), store.table("models")
+    ends = models.rename(columns={"epochs": "epoch"})[["model", "epoch", *_TESTED]]
+    along = along.merge(ends, on=["model", "epoch"], how="left", suffixes=("", " of all"))
+    for name in _TESTED:
+        along[name] = along[f"{name} of all"].fillna(along[name])
+    return along.assign(test_error=1 - along["test_accuracy"])[["model", "epoch", *_LOSSES]]
 
 
 def _models(store: Store, number: int) -> pd.DataFrame:
     """The models of one part, by setting, data, configuration and seed."""
-    part, models = store.study.parts[number], store.table("models")
+    models = store.table("models")
     models = models[models["part"] == number].rename(columns={"architecture": "setting"})
-    validation = part.training.validation
-    if validation is None or part.draws is None:
-        found = "no training.validation" if validation is None else "no draws"
-        raise InputError(f"{store.path}, parts[{number}]", found, "both", "give them")
+    repeats, validation = _checked(store, number)
     n_train = models["n_train"].min()
     known = {n_train: "training", n_train + validation: "all"}
     if other := sorted({*models["n_train"]} - {*known}):
@@ -77,22 +88,23 @@ def _models(store: Store, number: int) -> pd.DataFrame:
         params_per_example=per_example,
         regime=["lazy" if ratio >= LAZY_FROM else "rich" for ratio in per_example],
         config=[f"{draw:04d}" for draw in models["draw"]],
-        seed=models["seed"] % part.draws.repeats,
+        seed=models["seed"] % repeats,
     )
     return models[[*_MODELS, *_VARIED]]
 
 
-def _check_epochs(rows: pd.DataFrame, store: Store) -> None:
-    epochs = [part.training.epochs for part in store.study.parts]
-    found = [sorted({*own["epoch"]}) for _, own in rows.groupby("setting", sort=False)]
-    for own in found:
-        if own != list(range(1, max(epochs) + 1)):
-            raise InputError(
-                f"{store.path}, training.checkpoints",
-                f"{own}",
-                f"every epoch from 1 to {max(epochs)}",
-                "name them all, and run the study again",
-            )
+def _checked(store: Store, number: int) -> tuple[int, int]:
+    """Seeds of each draw and validation examples of a part that has what is needed."""
+    part, first = store.study.parts[number], store.study.parts[0]
+    training, lacking = part.training, list[str]()
+    lacking += ["draws"] if part.draws is None else []
+    lacking += ["training.validation"] if training.validation is None else []
+    lacking += [] if training.epochs in training.checkpoints else ["checkpoint at the end"]
+    lacking += [] if training.epochs == first.training.epochs else ["such epochs as the first part"]
+    if part.draws is None or training.validation is None or lacking:
+        place = f"{store.path}, parts[{number}]"
+        raise InputError(place, f"no {', no '.join(lacking)}", "all of them", "give them")
+    return part.draws.repeats, training.validation
 
 
 def _seconds(store: Store, models: pd.DataFrame, criteria: Sequence[str]) -> pd.DataFrame:
@@ -114,4 +126,4 @@ def _seconds(store: Store, models: pd.DataFrame, criteria: Sequence[str]) -> pd.
 
 def _needs_trajectory(parts: Sequence[Part], name: str) -> bool:
     options = (part.measures.options.get(name, {}) for part in parts)
-    return any(own.get("residuals") == "training" for own in options)
+    return any("training" in (o.get("residuals"), o.get("curvature")) for o in options)

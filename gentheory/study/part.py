@@ -221,7 +221,7 @@ class Part(Section):
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
         checkpoints = [*self.training.checkpoints, *self.training.checkpoint_steps]
-        for name in ("measures.along", "training.validation"):
+        for name in ("measures.along", "training.validation", "training.test"):
             section, field = name.split(".")
             if getattr(getattr(self, section), field) and not checkpoints:
                 text = "no training.checkpoints to measure at; give some, or checkpoint_steps"

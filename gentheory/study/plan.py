@@ -59,7 +59,7 @@ class Shard:
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
     checkpoints: Mapping[str, Any]  # steps along training, whether to keep the weights, and
-    # how many examples to validate on
+    # how many examples to validate and to test on
     threads: int
 
     @cached_property
@@ -102,14 +102,14 @@ def each_shard(study: Study) -> Iterator[Shard]:
     """
     for number, part in enumerate(study.parts):
         sections = (part.measures.model_dump(), part.rivals.model_dump())
+        looks = {"validation": part.training.validation, "test": part.training.test}
         for stack in _stacks(study, number):
             models, size = stack.points(), part.stack_of(stack.common["family"])
             while chosen := tuple(itertools.islice(models, size)):
                 steps = _checkpoints(part.training, chosen[0])
                 if steps:
                     check_memory(len(steps), sum(map(_size, chosen)))
-                keep, validation = part.training.keep_checkpoints, part.training.validation
-                along = {"steps": steps, "keep": keep, "validation": validation}
+                along = {"steps": steps, "keep": part.training.keep_checkpoints, **looks}
                 yield Shard(chosen, *sections, along, study.threads)
 
 
@@ -268,6 +268,9 @@ def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
         recipe.held_out_indices(part.measures.held_out)
     if part.training.validation is not None:
         recipe.with_following(part.training.validation).indices()
+    if (part.training.test or 0) > (most := recipe.num_test()):
+        found, expected = f"{part.training.test} examples", f"at most the {most} there are"
+        raise InputError("training.test", found, expected, "choose fewer")
     if (part.measures.examples or 0) > count:
         found, expected = f"{part.measures.examples} examples", f"at most the {count} trained on"
         raise InputError("measures.examples", found, expected, "choose fewer")

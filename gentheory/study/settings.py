@@ -158,6 +158,9 @@ class Training(Settings):
     validation: Count | None = None
     """Examples on which the loss is taken at every checkpoint: those that a training with so many
     more, `n_train` + `validation`, would see beside the same training examples."""
+    test: Count | None = None
+    """Test examples on which every checkpoint is evaluated, the first ones; all unless given. The
+    end of training is evaluated on all."""
 
     def settings(self) -> dict[str, Any]:
         """What is a setting of each model."""

@@ -161,11 +161,21 @@ class _End:
 
 
 def _tested(
-    job: Job, trained: Trained, recipe: Recipe, shifted: Split | None = None
+    job: Job,
+    trained: Trained,
+    recipe: Recipe,
+    shifted: Split | None = None,
+    *,
+    count: int | None = None,
 ) -> list[Evaluation]:
-    """On test data with the training data's label noise, without, and shifted if there are any."""
+    """On test data with the training data's label noise, without, and shifted if there are any.
+
+    Of each only the first `count` examples, if given.
+    """
     clean = recipe.clean_test() if recipe.label_noise > 0 else None
     tests = [recipe.test(), *(split for split in (clean, shifted) if split is not None)]
+    if count is not None:
+        tests = [test.take(torch.arange(count)) for test in tests]
     task = (job.module, job.loss, trained.theta, job.data)
     found = evaluations(*task, tests, statistics=trained.statistics)
     return found if clean is not None else [found[0], *found]
@@ -176,13 +186,14 @@ def _work_along(
 ) -> list[dict[str, Any]]:
     """Evaluate, keep and measure the checkpoints along training; what the measures cost."""
     recipe, along = Recipe(**shard.points[0].data), measured_along(shard)
-    count = shard.checkpoints["validation"]
+    count, few = shard.checkpoints["validation"], shard.checkpoints["test"]
     held = None if count is None else recipe.following(count)
     trajectory: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures, clean = end.figures if stand.ended else _tested(job, stand.trained, recipe)
+        again = end.figures if stand.ended and few is None else None
+        figures, clean = again or _tested(job, stand.trained, recipe, count=few)
         unseen = _validated(job, stand.trained, held) if held else None
         trajectory += trajectory_rows(shard, stand, figures, clean, unseen)
         records = [
