@@ -17,7 +17,7 @@ from gentheory.losses import Loss, PerExample
 from gentheory.optuna.channel import record
 from gentheory.optuna.pruner import decide, pruner_of
 from gentheory.pruning.budget import Budgeted
-from gentheory.pruning.criterion import Criterion, Moment, Plan, Quantity
+from gentheory.pruning.criterion import Criterion, Hints, Moment, Plan, Quantity
 from gentheory.pruning.observation import Observation
 
 _logger = logging.getLogger(__name__)
@@ -113,13 +113,13 @@ class TIC:
         return found.criterion
 
     def should_prune(
-        self, trial: BaseTrial, model: nn.Module, *, step: int, **moment: Unpack[Moment]
+        self, trial: BaseTrial, model: nn.Module, *, step: int, **hints: Unpack[Hints]
     ) -> bool:
         """Observe the model if the study's pruner will look at this step, and ask it.
 
         Call it at every step, as `trial.report` and `trial.should_prune` in one; it works with
         several objectives too. Needed only where the options or trials call for it:
-        `optimizer=`, `training_time=` and `weight_decay=`, see `Moment`. A fixed trial is never
+        `optimizer=`, `training_time=` and `weight_decay=`, see `Hints`. A fixed trial is never
         pruned, nor measured.
 
         A model that diverged is pruned; where the measure gives no number, or the budget does
@@ -131,7 +131,8 @@ class TIC:
             return False
         if self._also_report:
             _check_reportable(trial.study)
-        moment["trial"], moment["step"] = (trial.study.study_name, trial.number), step
+        own = (trial.study.study_name, trial.number)
+        moment: Moment = {"trial": own, "step": step, **hints}
         if not pruner.wants(trial.study, trial, step):
             self._follow(trial, model, moment)
             return False

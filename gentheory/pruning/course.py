@@ -48,6 +48,6 @@ class Course:
     """Of one model in one trial."""
 
     trial: Hashable
-    step: float = -1.0
+    step: float = 0.0
     """Of the last look."""
     residuals: Residuals | None = None

@@ -29,19 +29,24 @@ from gentheory.seeds import seed_of
 Quantity = Literal["criterion", "gap"]
 
 
-class Moment(TypedDict, total=False):
-    """When a model is looked at, and what its criterion may know of its training."""
+class Hints(TypedDict, total=False):
+    """What a criterion may be told of a model's training."""
 
-    step: float
-    """Epochs or updates so far; needed where nothing is known of the model yet."""
-    trial: Hashable
-    """Whose model it is: another trial with the same module begins anew, as does a lower step."""
     optimizer: Optimizer | None
     """Whose steps count for the learning-rate time; by default the one that steps the model."""
     training_time: float | None
     """T, where no optimizer of torch knows it: learning rate / (1 - momentum), summed."""
     weight_decay: float | None
     """Of the trial's own objective; by default that of the criterion."""
+
+
+class Moment(Hints, total=False):
+    """When a model is looked at."""
+
+    step: float
+    """Epochs or updates so far; by default those of the last look."""
+    trial: Hashable
+    """Whose model it is: another trial with the same module begins anew, as does a lower step."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +219,8 @@ class Criterion:
         with self._lock:
             course = self._courses.get(model)
             if "step" not in moment:
-                return course or Course(None, 0.0)
-            trial, step = moment.get("trial"), moment["step"]
+                return course or Course(None)
+            trial, step = moment.get("trial", course and course.trial), moment["step"]
             if course is None or course.trial != trial or step < course.step:
                 course = self._courses[model] = Course(trial)
             course.step = step

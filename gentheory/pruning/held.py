@@ -28,10 +28,12 @@ class Held:
 
     @classmethod
     def of(cls, data: Any, *, batch_size: int, max_examples: int | None, seed: int) -> "Held":
-        """Of anything that `EmpiricalRisk` takes. Nothing is read yet."""
+        """Of anything that `EmpiricalRisk` takes. One example is read at most, for its form."""
         if max_examples is not None and max_examples < 1:
             raise InputError("max_examples", str(max_examples), "at least 1", "give more")
-        return cls(batches(data, batch_size=batch_size), batch_size, max_examples, seed)
+        with torch.random.fork_rng(devices=[]):  # data may draw from the global generator
+            source = batches(data, batch_size=batch_size)
+        return cls(source, batch_size, max_examples, seed)
 
     @cached_property
     def total(self) -> int:
