@@ -3,6 +3,7 @@
 Needs the extra `hf` and the package `accelerate`, without which there is no `Trainer`.
 """
 
+from tempfile import gettempdir
 from typing import Any
 
 import optuna
@@ -70,7 +71,7 @@ def objective(trial: optuna.Trial) -> float:
     torch.manual_seed(trial.number)
     model = build(trial)
     arguments = TrainingArguments(
-        output_dir="unused",
+        output_dir=gettempdir(),  # where nothing is saved
         num_train_epochs=EPOCHS,
         per_device_train_batch_size=32,
         learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True),

@@ -24,7 +24,7 @@ class TICPruningCallback(Callback):
     With several processes (DDP) the first one decides and tells the others, and all raise
     `optuna.TrialPruned` after the same epoch. It alone needs the trial and measures, on its own
     examples of `tic`; the others may hand in None. The weights are the same everywhere, so
-    nothing else is exchanged. Sharded models are none that one process could measure.
+    nothing else is exchanged. Sharded models (FSDP) are not supported: no process holds a whole.
 
     **Arguments:**
 

@@ -50,4 +50,6 @@ class Course:
     trial: Hashable
     step: float = 0.0
     """Of the last look."""
+    training_time: float | None = None
+    """As known then."""
     residuals: Residuals | None = None

@@ -35,7 +35,8 @@ class Hints(TypedDict, total=False):
     optimizer: Optimizer | None
     """Whose steps count for the learning-rate time; by default the one that steps the model."""
     training_time: float | None
-    """T, where no optimizer of torch knows it: learning rate / (1 - momentum), summed."""
+    """T: learning rate / (1 - momentum), summed over all steps. Needed where no optimizer of torch
+    has made all of them here, as in a training resumed from a checkpoint."""
     weight_decay: float | None
     """Of the trial's own objective; by default that of the criterion."""
 
@@ -191,7 +192,7 @@ class Criterion:
     ) -> tuple[Checkpoint, float, float]:
         """One forward pass: the model as a checkpoint, its training loss, and the step."""
         course = self._course(model, moment)
-        training_time = self._training_time(model, moment)
+        training_time = course.training_time = self._training_time(model, course, moment)
         decay = moment.get("weight_decay")
         risk = EmpiricalRisk(
             model,
@@ -226,7 +227,7 @@ class Criterion:
             course.step = step
             return course
 
-    def _training_time(self, model: nn.Module, moment: Moment) -> float | None:
+    def _training_time(self, model: nn.Module, course: Course, moment: Moment) -> float | None:
         given, optimizer = moment.get("training_time"), moment.get("optimizer")
         if given is not None or self._learning_time is None:
             return given
@@ -234,6 +235,8 @@ class Criterion:
             found = self._learning_time.of(optimizer) or None
         else:
             found = self._learning_time.of_model(model)
+        # After training its optimizer may be gone.
+        found = course.training_time if found is None else found
         if found is None and self._timed:
             raise InputError(
                 'damping="training"',

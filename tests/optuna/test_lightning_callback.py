@@ -1,6 +1,7 @@
 """The callback for Lightning: epochs, pruning, and several processes."""
 
 import logging
+import warnings
 from types import SimpleNamespace
 
 import optuna
@@ -66,8 +67,6 @@ def study() -> optuna.Study:
 @pytest.fixture(autouse=True)
 def quiet(recwarn: pytest.WarningsRecorder):
     """Lightning warns of the number of workers and the like."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -95,7 +94,8 @@ def test_a_pruned_trial_ends():
     fit(TICPruningCallback(first, asked), Module())
     of.tell(first, 0.0)
     worse = Module()
-    nn.init.constant_(worse.net.weight, 9.0)
+    with torch.no_grad():
+        worse.net.weight.copy_(torch.tensor([[-9.0, 9.0, 9.0], [9.0, -9.0, -9.0]]))
     trial = of.ask()
     with pytest.raises(optuna.TrialPruned, match="Pruned after epoch 1"):
         fit(TICPruningCallback(trial, asked), worse)

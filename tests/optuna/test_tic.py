@@ -92,7 +92,7 @@ def test_some_trials_are_pruned_and_the_criterion_is_what_was_recorded():
             assert trial.value == seen[EPOCHS].criterion
     assert any(EPOCHS in seen for _, seen in told(study))
     values = {t.number: t.user_attrs[f"gentheory:{t.number}:1"]["criterion"] for t in study.trials}
-    assert states(study)[min(values, key=values.get)] == "COMPLETE"
+    assert max(observations(study.trials[min(values, key=values.get)])) > 1
 
 
 def test_it_measures_where_the_pruner_looks_and_nowhere_else(monkeypatch: pytest.MonkeyPatch):
