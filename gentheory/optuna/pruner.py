@@ -72,7 +72,8 @@ class TICPruner(BasePruner):
             text = "Trial %d continues: its criterion at step %d is unknown (%s)."
             _logger.warning(text, trial.number, step, observed.reason)
             return False
-        return self._base.prune(CriterionStudy(study, self._base), CriterionTrial(trial))
+        view = CriterionStudy(study, self._base)
+        return bool(self._base.prune(view, CriterionTrial(trial)))  # NumPy's, of some pruners.
 
     def wants(self, study: optuna.Study, trial: optuna.Trial | FrozenTrial, step: int) -> bool:
         """Whether the wrapped pruner will look at `step`; see `gentheory.optuna.looks`.
