@@ -2,3 +2,4 @@
 
 from gentheory.optuna.channel import resumed as resumed
 from gentheory.optuna.pruner import TICPruner as TICPruner
+from gentheory.optuna.tic import TIC as TIC
