@@ -36,6 +36,10 @@ class TICPruner(BasePruner):
     - Samplers are shown the trials of a Hyperband bracket only where the study's pruner is
       Optuna's HyperbandPruner itself; under this one they see all trials.
 
+    Successive halving is the base to begin with. Median and percentile go by the best value over
+    all steps, so that a criterion spuriously low early in training protects its trial for good,
+    warm-up or not. Wilcoxon expects independent instances, such as folds, not a learning curve.
+
     A wrapper of pruners belongs inside: `TICPruner(PatientPruner(MedianPruner(), 2))`. The pruner
     of a study is not stored, so each process and each `load_study` must be given it.
 

@@ -58,7 +58,7 @@ def native():
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("base", BASES)
 def test_decisions_are_those_of_reports_in_a_minimizing_study(native, base, direction):
-    """Trap: halving and threshold go by the direction, and several objectives have none."""
+    """Trap: threshold ignores the direction; Hyperband reads it again; several are not one."""
     played = Play(study(TICPruner(BASES[base]()), DIRECTIONS[direction]), VALUES)
     assert played.pruned_at == native(base)
     assert 0 < len(native(base)) < len(VALUES)
@@ -92,6 +92,22 @@ def test_evaluating_only_where_the_pruner_looks_changes_no_decision(native, base
     played = Play(study(TICPruner(BASES[base]()), directions), VALUES, where_wanted)
     assert played.pruned_at == everywhere.pruned_at == native(base)
     assert len(calls) - num_everywhere < share * num_everywhere
+
+
+@pytest.mark.parametrize("base", ["halving auto", "hyperband auto"])
+def test_what_is_read_off_complete_trials_is_the_same_after_a_restart(base):
+    """The first of them was evaluated at every step, so its last step tells the length."""
+    values = curves(16, steps=205)
+
+    def pruned_at(ask, wrap):
+        storage = optuna.storages.InMemoryStorage()
+        begun = Play(study(wrap(BASES[base]()), storage=storage), values[:8], ask)
+        pruner = wrap(BASES[base]())
+        loaded = optuna.load_study(study_name="curves", storage=storage, pruner=pruner)
+        return begun.pruned_at | Play(loaded, values, ask).pruned_at
+
+    ours = pruned_at(observe_where_wanted, TICPruner)
+    assert ours == pruned_at(reported, lambda base: base) != {}
 
 
 @pytest.mark.parametrize(
