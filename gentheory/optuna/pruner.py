@@ -36,6 +36,10 @@ class TICPruner(BasePruner):
     - Samplers are shown the trials of a Hyperband bracket only where the study's pruner is
       Optuna's HyperbandPruner itself; under this one they see all trials.
 
+    Successive halving is the base to begin with. Median and percentile go by the best value over
+    all steps, so that a criterion spuriously low early in training protects its trial for good,
+    warm-up or not. Wilcoxon expects independent instances, such as folds, not a learning curve.
+
     A wrapper of pruners belongs inside: `TICPruner(PatientPruner(MedianPruner(), 2))`. The pruner
     of a study is not stored, so each process and each `load_study` must be given it.
 
@@ -72,7 +76,8 @@ class TICPruner(BasePruner):
             text = "Trial %d continues: its criterion at step %d is unknown (%s)."
             _logger.warning(text, trial.number, step, observed.reason)
             return False
-        return self._base.prune(CriterionStudy(study, self._base), CriterionTrial(trial))
+        view = CriterionStudy(study, self._base)
+        return bool(self._base.prune(view, CriterionTrial(trial)))  # NumPy's, of some pruners.
 
     def wants(self, study: optuna.Study, trial: optuna.Trial | FrozenTrial, step: int) -> bool:
         """Whether the wrapped pruner will look at `step`; see `gentheory.optuna.looks`.
