@@ -1,7 +1,8 @@
 """The outputs that the model would have for each example had it not been trained on it.
 
-With A_i = J_i (G + λ)⁻¹ J_iᵀ / N they are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, Λ_i and r_i the Hessian
-and the gradient of the loss in the outputs: exact for ridge regression (Rad & Maleki 2020).
+With A_i = J_i (G + λ)⁻¹ J_iᵀ / n, for n examples trained on, they are
+f_i + (I − A_i Λ_i)⁻¹ A_i r_i, Λ_i and r_i the Hessian and the gradient of the loss in the outputs:
+exact for ridge regression (Rad & Maleki 2020).
 """
 
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def without_example_at_the_end(
     top = modes.eigenvalues[-1:].sum().item() + risk.weight_decay
     ridge = ridge_of(checkpoint, top, damping, absolute_damping)
     a = modes.influence(ridge + risk.weight_decay)
+    a *= risk.num_examples / checkpoint.num_training_examples
     r = _chosen_residuals(checkpoint, examples, residuals)
     direct = torch.einsum("ncd,nd->nc", a, r)
     eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)

@@ -346,8 +346,8 @@ def leave_one_out(
 ) -> Estimate:
     """Approximate leave-one-out gap: mean loss of each example without it, less the loss with it.
 
-    The outputs without example i are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, A_i = J_i (G + λ)⁻¹ J_iᵀ / N:
-    exact for ridge regression; its first-order term is TIC.
+    The outputs without example i are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, A_i = J_i (G + λ)⁻¹ J_iᵀ / n
+    for n examples trained on: exact for ridge regression; its first-order term is TIC.
     `residuals="training"` takes the average of r_i along training in place of the last one, which
     vanishes where the training data are interpolated although the example taught the net much.
 

@@ -75,6 +75,14 @@ def test_the_first_order_term_is_tic(case: Case):
     assert first_order == pytest.approx(one("tic.exact", risk).value, rel=1e-8)
 
 
+def test_of_a_part_of_the_examples_it_is_that_of_all_trained_on():
+    checkpoint = Checkpoint(CASES["mlp"].risk(), num_train=1200)
+    found = one("tic.leave_one_out", checkpoint)
+    tic = one("tic.exact", checkpoint).value
+    assert found.stats["first_order"] == pytest.approx(tic, rel=1e-8)
+    assert found.value == pytest.approx(tic, rel=0.02)  # one in so many hardly counts
+
+
 def ridge_problem() -> tuple[np.ndarray, np.ndarray, float]:
     random = np.random.default_rng(0)
     x = random.normal(size=(15, 4))
