@@ -22,9 +22,10 @@ class TICPruningCallback(Callback):
     Epochs count from 1. No validation is needed, and the sanity check is no epoch.
 
     With several processes (DDP) the first one decides and tells the others, and all raise
-    `optuna.TrialPruned` after the same epoch. It alone needs the trial and measures, on its own
-    examples of `tic`; the others may hand in None. The weights are the same everywhere, so
-    nothing else is exchanged. Sharded models (FSDP) are not supported: no process holds a whole.
+    `optuna.TrialPruned` after the same epoch. It alone needs the trial and measures; the others
+    may hand in None. Start them with `torchrun`, each with the trial's own hyperparameters: those
+    that Lightning spawns (`ddp_spawn`, `ddp_fork`) cannot hand the exception on. Sharded models
+    (FSDP) are not supported: no process holds a whole one.
 
     **Arguments:**
 

@@ -47,10 +47,12 @@ class Ledger:
         """Book an evaluation of a model of so many parameters."""
         with self._lock:
             self.measuring += seconds
-            self._costs[plan] = (seconds, size)
+            before = self.expected(plan, size) or seconds
+            # One that took long for once, or was the first of all, is not what the next one takes.
+            self._costs[plan] = (min(seconds, (before + seconds) / 2), size)
 
     def expected(self, plan: Plan, size: int) -> float:
-        """What the plan took last; of a larger model, more in proportion. 0 if never tried."""
+        """What the plan took of late; of a larger model, more in proportion. 0 if never tried."""
         seconds, seen = self._costs.get(plan, (0.0, size))
         return seconds * max(1.0, size / seen)
 
@@ -81,8 +83,8 @@ class Budgeted:
     that the first calls are "unknown" until training has paid for it. So the plan is what the
     first model can pay at every step. Where that is the smallest model of a search, or its steps
     are shorter than those between two rungs, a `plan` of one's own is better; where later ones
-    are larger, some of their calls are "unknown". What is decided then depends on the clock:
-    without a budget it does not.
+    are larger, some of their calls are "unknown", and successive halving compares what they come
+    to at a later step. What is decided then depends on the clock: without a budget it does not.
 
     **Arguments:**
 

@@ -196,6 +196,14 @@ def test_the_cost_of_a_larger_model_is_expected_in_proportion():
     assert [ledger.expected(plan, size) for size in (50, 100, 300)] == [2.0, 2.0, 6.0]
 
 
+def test_an_evaluation_that_took_long_for_once_counts_half_and_a_short_one_at_once():
+    ledger, plan = Ledger(0.1), Plan("tic.kfac", 10)
+    for seconds, expected in ((30.0, 30.0), (2.0, 2.0), (8.0, 5.0), (3.0, 3.0)):
+        ledger.measured(seconds, plan, 100)
+        assert ledger.expected(plan, 100) == expected
+    assert ledger.measuring == 43.0
+
+
 def net() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
 
