@@ -77,6 +77,13 @@ def test_the_first_order_term_is_tic(case: Case):
     assert first_order == pytest.approx(one("tic.exact", risk).value, rel=1e-8)
 
 
+def test_to_first_order_it_is_tic_where_a_part_of_the_examples_stands_for_all():
+    checkpoint = Checkpoint(CASES["mlp"].risk(), num_train=1200)
+    found = one("tic.leave_one_out", checkpoint)
+    tic = one("tic.exact", checkpoint).value
+    assert found.stats["first_order"] == pytest.approx(tic, rel=1e-8)
+
+
 def ridge_problem() -> tuple[np.ndarray, np.ndarray, float]:
     random = np.random.default_rng(0)
     x = random.normal(size=(15, 4))
