@@ -1,0 +1,1 @@
+"""Every pruner of Optuna replayed on a table of learning curves, signal against signal."""
