@@ -14,7 +14,7 @@ from gentheory.pruner_benchmark.bases import BASES, LOOKING_AT_RUNGS
 from gentheory.pruner_benchmark.curves import Array, Curves, Table
 from gentheory.pruner_benchmark.ranking import Tau, taus
 from gentheory.pruner_benchmark.regret import Truth, scores
-from gentheory.pruner_benchmark.replay import replay
+from gentheory.pruner_benchmark.replay import quiet, replay
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,13 @@ def play(table: Table, arm: Arm, design: Design) -> Played:
     """One arm in one setting: its replays over all orders, and how it ranks the models."""
     view = View(table, arm, seed=design.seed)
     rows: dict[Run, list[Mapping[str, float | Array]]] = {run: [] for run in design.runs()}
-    for number in range(design.orders):
-        order = draw_order(table, number, trials=design.trials, seed=design.seed)
-        seen, truth = view.along(order), Truth.of(table, arm.data, order)
-        for run, found in rows.items():
-            done = replay(seen, run.base, workers=run.workers, name=f"order {number}")
-            found.append(scores(seen, done, truth))
+    with quiet():
+        for number in range(design.orders):
+            order = draw_order(table, number, trials=design.trials, seed=design.seed)
+            seen, truth = view.along(order), Truth.of(table, arm.data, order)
+            for run, found in rows.items():
+                done = replay(seen, run.base, workers=run.workers, name=f"order {number}")
+                found.append(scores(seen, done, truth))
     played = {
         run: {name: np.array([row[name] for row in found]) for name in found[0]}
         for run, found in rows.items()

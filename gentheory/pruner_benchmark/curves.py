@@ -169,9 +169,9 @@ def _check(rows: pd.DataFrame) -> None:
 def _check_settings(rows: pd.DataFrame) -> None:
     for setting, own in rows.groupby("setting", sort=False):
         place, horizon = f"curves of {setting}", own["epoch"].max()
-        if own["regime"].nunique() > 1:
+        if len(set(map(str, own["regime"]))) > 1:
             raise InputError(place, "two regimes", "one", "split the setting")
-        if "training" not in set(own["data"]):
+        if "training" not in set(map(str, own["data"])):
             found, cure = "no model on the training examples", "train them for the comparison"
             raise InputError(place, found, "models with a validation loss", cure)
         models = own.groupby(_KEY[1:-1])["epoch"].agg(["min", "max", "size"])

@@ -52,11 +52,9 @@ def replay(seen: Candidates, base: str, *, workers: int, name: str) -> Replay:
     trained to the end is looked at there, for the final choice. `name` is the study's, on which
     Hyperband's brackets depend. `base` is one of `BASES`.
     """
-    with _quiet():
-        study = optuna.create_study(
-            pruner=BASES[base](seen.horizon), sampler=RandomSampler(seed=0), study_name=name
-        )
-        return run(study, seen, workers=workers)
+    pruner = BASES[base](seen.horizon)
+    study = optuna.create_study(pruner=pruner, sampler=RandomSampler(seed=0), study_name=name)
+    return run(study, seen, workers=workers)
 
 
 def run(study: Study, seen: Candidates, *, workers: int) -> Replay:
@@ -128,8 +126,8 @@ def _trial(
 
 
 @contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """Neither a line a study, nor that `PatientPruner` is experimental since Optuna 2.8."""
+def quiet() -> Generator[None, None, None]:
+    """For many studies: neither a line for each, nor that `PatientPruner` is experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
