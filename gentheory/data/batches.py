@@ -41,13 +41,13 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class TensorBatches:
-    """Two tensors, cut into batches."""
+    """Two tensors, cut into batches; named inputs come packed, as `fields` says."""
 
     inputs: Tensor
     targets: Tensor
     batch_size: int
     in_memory: bool = True
-    fields: None = None
+    fields: Fields | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         return zip(
@@ -136,6 +136,8 @@ def batches(data: Any, *, batch_size: int) -> Batches:
     `drop_last` changes a result; of a sampler that leaves examples out, those it draws in one
     epoch are taken, once and for all. Raises `InputError` for anything that cannot be read twice.
     """
+    if isinstance(data, TensorBatches):
+        return data
     if hasattr(data, "inputs") and hasattr(data, "targets"):
         data = (data.inputs, data.targets)
     if isinstance(data, Sequence) and len(data) == 2 and all(map(torch.is_tensor, data)):

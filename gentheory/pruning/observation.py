@@ -26,6 +26,8 @@ class Observation:
     """What the observation took."""
     measure: str = ""
     """By name; a rung of the ladder may stand in for a dearer one."""
+    num_examples: int = 0
+    """On how many training examples; values compare with those of as many alone."""
 
     def to_record(self) -> dict[str, float | str | None]:
         """For strict JSON: what is not finite is None, and `state` and `reason` tell why."""
@@ -35,7 +37,10 @@ class Observation:
     def from_record(cls, record: Mapping[str, Any]) -> "Observation":
         """The inverse of `to_record`; unknown keys are left out."""
         known = {each.name for each in fields(cls)} & set(record)
-        return cls(**{name: math.nan if record[name] is None else record[name] for name in known})
+        values: dict[str, Any] = {
+            name: math.nan if record[name] is None else record[name] for name in known
+        }
+        return cls(**values)
 
 
 def _strict(value: Any) -> Any:

@@ -1,0 +1,3 @@
+from gentheory.optuna import TIC, TICPruner
+
+__all__ = ["TIC", "TICPruner"]
