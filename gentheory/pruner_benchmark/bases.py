@@ -13,6 +13,8 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 
+from gentheory.optuna.looks import looks
+
 Make = Callable[[int], BasePruner]
 """A fresh pruner for trials of so many epochs."""
 
@@ -36,35 +38,8 @@ BASES: Mapping[str, Make] = {
 LOOKING_AT_RUNGS = (HALVING_3, HALVING_4, HYPERBAND)
 
 
-def looks(study: Study, trial: Trial, step: int) -> bool:
-    """Whether the study's pruner compares what is reported at this step.
-
-    Successive halving ignores every step before the end of the trial's next rung, so nothing has
-    to be measured there; the others take every value into account.
-    """
-    pruner = study.pruner
-    if isinstance(pruner, HyperbandPruner):
-        pruner = _bracket(pruner, study, trial)
-    if isinstance(pruner, SuccessiveHalvingPruner):
-        return step >= _next_rung(pruner, study, trial)
-    return not isinstance(pruner, NopPruner)
-
-
-# What follows asks the pruners themselves, as their arithmetic is theirs to change.
-# pyright: reportPrivateUsage=false
-
-
-def _bracket(pruner: HyperbandPruner, study: Study, trial: Trial) -> SuccessiveHalvingPruner:
-    if not pruner._pruners:
-        pruner._try_initialization(study)
-    frozen = study.get_trials(deepcopy=False)[trial.number]
-    return pruner._pruners[pruner._get_bracket_id(study, frozen)]
-
-
-def _next_rung(pruner: SuccessiveHalvingPruner, study: Study, trial: Trial) -> int:
-    attributes = study.get_trials(deepcopy=False)[trial.number].system_attrs
-    done = sum(name.startswith("completed_rung_") for name in attributes)
-    assert pruner._min_resource is not None
-    return pruner._min_resource * pruner._reduction_factor ** (
-        pruner._min_early_stopping_rate + done
-    )
+def compares(study: Study, trial: Trial, step: int) -> bool:
+    """Whether the study's pruner looks at what is reported at this step; see `optuna.looks`."""
+    if isinstance(study.pruner, NopPruner):
+        return False
+    return looks(study.pruner, study, study.get_trials(deepcopy=False)[trial.number], step)

@@ -17,7 +17,7 @@ from gentheory.seeds import seed_of
 Array = NDArray[np.float64]
 Data = Literal["training", "all"]
 """What a model was trained on: the training examples, or the held-out ones with them."""
-Half = Literal["all", "first-half", "second-half"]
+HALVES = ("all", "first-half", "second-half")
 
 SECONDS = " seconds"
 _KEY = ["setting", "data", "config", "seed", "epoch"]
@@ -107,11 +107,14 @@ class Curves:
         names = list(map(str, self.rows.columns))
         return tuple(name for name in names if name + SECONDS in names)
 
-    def half(self, which: Half) -> "Curves":
-        """All configurations, or one half of them by a fixed hash of their label.
+    def half(self, which: str) -> "Curves":
+        """`all` configurations, or the `first-half` or `second-half` by a hash of their labels.
 
-        So a criterion that was improved on one half is reported on the other.
+        So a criterion that was improved on one half is reported on the other. Raises
+        `InputError` for any other name.
         """
+        if which not in HALVES:
+            raise InputError("configs", which, " or ".join(HALVES), "give one of them")
         if which == "all":
             return self
         wanted = int(which == "second-half")

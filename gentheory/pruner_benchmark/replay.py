@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from gentheory.pruner_benchmark.arms import Candidates
-from gentheory.pruner_benchmark.bases import BASES, looks
+from gentheory.pruner_benchmark.bases import BASES, compares
 from gentheory.pruner_benchmark.curves import Array
 
 PRUNED, COMPLETE, DIVERGED, UNKNOWN = range(4)
@@ -108,7 +108,7 @@ def _trial(
         if seen.diverged[number, epoch - 1]:
             study.tell(trial, state=TrialState.PRUNED)
             return DIVERGED, clock
-        compared = looks(study, trial, epoch)
+        compared = compares(study, trial, epoch)
         if compared or epoch == seen.horizon:
             value = float(seen.signal[number, epoch - 1])
             clock = yield seen.look_cost[number]
