@@ -50,13 +50,37 @@ def beyond(row: Row) -> bool:
 
 
 def sentences(found: Found) -> list[str]:
-    """For each regime and main pruner the verdict, then losses, tau, savings, certainty."""
+    """For each regime a tally, then the verdicts by pruner, losses, tau, savings, certainty."""
     regimes = [regime for regime in REGIMES if regime in found.settings]
-    told = [_verdict(found, regime, base) for regime in regimes for base in MAIN_BASES]
+    told = [_tally(found, regime) for regime in regimes]
+    told += [_verdict(found, regime, base) for regime in regimes for base in MAIN_BASES]
     told += [_against_training(found, regime) for regime in regimes]
     told += [_losses(found), *(_taus(found, regime) for regime in regimes)]
     told += [_savings(found, regime) for regime in regimes]
     return [*told, _certainty(found)]
+
+
+def _tally(found: Found, regime: str) -> str:
+    """In how many of the comparisons each signal on all the data is ahead or behind."""
+    kinds: dict[str, list[str]] = {}
+    for base in MAIN_BASES:
+        for target in TARGET_WORDS:
+            place = found.workers, regime, base, f"{target}.area", VALIDATION
+            for row in select(found.differences, *place):
+                if row["data"] == "all" and row["signal"] not in (RANDOM, ORACLE, TIME):
+                    kinds.setdefault(row["signal"], []).append(standing(row))
+    parts = [f"{signal} {_counted(told)}" for signal, told in kinds.items()]
+    return (
+        f"{_capital(REGIMES[regime])}, {_count(found, regime)}: at equal budget and with all the "
+        f"data, against validation-loss pruning, test loss and test error under "
+        f"{_listed(MAIN_BASES)}: {'; '.join(parts) or 'no model has all the data'}."
+    )
+
+
+def _counted(told: list[str]) -> str:
+    counts = {kind: told.count(kind) for kind in ("better", "worse")}
+    parts = [f"{kind} in {count}" for kind, count in counts.items() if count]
+    return f"{' and '.join(parts) or 'not told apart in any'} of {len(told)}"
 
 
 def _verdict(found: Found, regime: str, base: str) -> str:
