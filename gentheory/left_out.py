@@ -4,6 +4,7 @@ With A_i = J_i (G + λ)⁻¹ J_iᵀ / N they are f_i + (I − A_i Λ_i)⁻¹ A_i
 and the gradient of the loss in the outputs: exact for ridge regression (Rad & Maleki 2020).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.examples import Examples
 from gentheory.factors.layered import layers_of, outputs_along
-from gentheory.factors.sample_space import SampleSpace
+from gentheory.factors.sample_space import OutputsApart, SampleSpace
 from gentheory.losses import Loss
 from gentheory.middles import roots
 from gentheory.modes import OutputModes
@@ -26,6 +27,8 @@ from gentheory.predicted import Damping, ridge_of, sizes
 from gentheory.risk import EmpiricalRisk
 from gentheory.trajectory import Trajectory
 
+Outputs = Literal["together", "apart"]
+When = Literal["final", "training"]
 MAX_SIZE = 6000
 """Largest matrix that is decomposed: 6 of it take 1.7 GiB."""
 
@@ -65,12 +68,37 @@ def _by_parameters(risk: EmpiricalRisk) -> OutputModes:
 
 
 def _chosen_residuals(
-    checkpoint: Checkpoint, examples: Examples, residuals: Literal["final", "training"]
+    checkpoint: Checkpoint, examples: Examples, residuals: When
 ) -> Float[Tensor, "N C"]:
     """Those at the end, or the mean over training."""
     if residuals == "final":
         return examples.residuals
     return _kept_trajectory(checkpoint).mean_residuals.to(examples.residuals)
+
+
+def _chosen_middles(
+    checkpoint: Checkpoint, examples: Examples, curvature: When, outputs: Outputs
+) -> Float[Tensor, "N C C"]:
+    """Those at the end, or about their mean over training; without what couples two outputs."""
+    if outputs == "together":
+        if curvature == "training":
+            cure = 'use outputs="apart", or tic.left_out'
+            raise InputError("curvature", "'training' with outputs together", "'final'", cure)
+        return examples.middles
+    found = examples.middles
+    if curvature == "training":
+        kept, like = _kept_trajectory(checkpoint), examples.residuals
+        means = kept.mean_residuals.to(like), kept.mean_traces.to(like)
+        found = checkpoint.risk.loss.mean_hessian(*means, examples.outputs, examples.targets)
+    return torch.diag_embed(found.diagonal(dim1=1, dim2=2))
+
+
+def _share(checkpoint: Checkpoint) -> float:
+    """N / n: an example pulls at the parameters with the weight 1 / n, however many are seen.
+
+    The curvature is a mean over the N examples of the risk, which stand for all n trained on.
+    """
+    return checkpoint.risk.num_examples / checkpoint.num_training_examples
 
 
 def _kept_trajectory(checkpoint: Checkpoint) -> Trajectory:
@@ -126,30 +154,74 @@ def without_example_at_the_end(
     *,
     damping: Damping,
     absolute_damping: float | None,
-    residuals: Literal["final", "training"],
+    residuals: When,
+    curvature: When,
+    outputs: Outputs,
     max_size: int,
 ) -> LeftOut:
-    """By the curvature at the trained parameters alone, with ridge."""
+    """By the Jacobians at the trained parameters alone, with ridge."""
     risk = checkpoint.risk
-    examples, modes = Examples.of(risk), output_modes(risk, max_size=max_size)
-    # No eigenvalue is left where the loss does not bend in the outputs.
-    top = modes.eigenvalues[-1:].sum().item() + risk.weight_decay
-    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
-    a = modes.influence(ridge + risk.weight_decay)
+    examples, influence = Examples.of(risk), _together if outputs == "together" else _apart
+    middles = _chosen_middles(checkpoint, examples, curvature, outputs)
+    a, ridge, top = influence(checkpoint, curvature, middles, damping, absolute_damping, max_size)
     r = _chosen_residuals(checkpoint, examples, residuals)
-    direct = torch.einsum("ncd,nd->nc", a, r)
+    direct = torch.einsum("ncd,nd->nc", a, r) * _share(checkpoint)
     eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
-    own = a @ examples.middles
+    own = a @ middles
     plain = LeftOut(examples.targets, examples.outputs, direct, {}).gaps(risk.loss)
     stats = {
-        "damping": ridge / top,
+        **({} if top is None else {"damping": ridge / top}),
         "absolute_damping": ridge,
         "plain_shift": plain.mean().item(),
         "first_order": torch.einsum("nc,nc->n", r, direct).mean().item(),
-        "largest_leverage": _largest_leverage(a, examples.middles),
+        "largest_leverage": _largest_leverage(a, middles),
     }
     shifts = torch.linalg.solve(eye - own, direct)
     return LeftOut(examples.targets, examples.outputs, shifts, stats)
+
+
+_Influence = tuple[Float[Tensor, "N C C"], float, float | None]
+"""A_i, the ridge in it beside the weight decay, and the largest curvature where it is known."""
+
+
+def _together(
+    checkpoint: Checkpoint,
+    _curvature: When,
+    _middles: Float[Tensor, "N C C"],
+    damping: Damping,
+    absolute_damping: float | None,
+    max_size: int,
+) -> _Influence:
+    risk = checkpoint.risk
+    modes = output_modes(risk, max_size=max_size)
+    # No eigenvalue is left where the loss does not bend in the outputs.
+    top = modes.eigenvalues[-1:].sum().item() + risk.weight_decay
+    ridge = ridge_of(checkpoint, top, damping, absolute_damping)
+    return modes.influence(ridge + risk.weight_decay), ridge, top
+
+
+def _apart(
+    checkpoint: Checkpoint,
+    curvature: When,
+    middles: Float[Tensor, "N C C"],
+    damping: Damping,
+    absolute_damping: float | None,
+    max_size: int,
+) -> _Influence:
+    risk, place = checkpoint.risk, "tic.leave_one_out"
+    if risk.num_examples > max_size:
+        found, cure = f"{risk.num_examples} examples", "use fewer examples, or raise max_size"
+        raise InputError(place, found, f"at most max_size = {max_size} of them", cure)
+    space = OutputsApart.of(risk, middles)
+    relative = absolute_damping is None and damping != "training"
+    top = space.largest + risk.weight_decay if relative else None
+    ridge = ridge_of(checkpoint, math.nan if top is None else top, damping, absolute_damping)
+    total = ridge + risk.weight_decay
+    if total <= 0:
+        cure = 'give a damping, or use outputs="together"'
+        raise InputError(place, "no damping and no weight decay", "one of them", cure)
+    key = ("influence of outputs apart", curvature, total)
+    return torch.diag_embed(risk.once(key, lambda: space.influence(total))), ridge, top
 
 
 def without_example(
@@ -171,12 +243,13 @@ def without_example(
     displaced = torch.zeros(risk.num_params, len(chosen), dtype=torch.float64, device=risk.device)
     leverage = 0.0
     for window in kept.windows():
-        step = _Step.of(risk, window, chosen, checkpoint.num_training_examples)
+        step = _Step.of(risk, window, chosen)
         displaced, found = step.displaced(displaced)
         leverage = max(leverage, found)
     inputs, targets = (column[chosen] for column in risk.joined())
     with torch.no_grad():
         outputs = risk.outputs(risk.theta, inputs).double()
+    displaced = displaced * _share(checkpoint)
     moved = torch.einsum("ncp,pn->nc", jacobian(risk, risk.theta, inputs).double(), displaced)
     wanted = targets.double() if targets.is_floating_point() else targets
     stats = {"largest_leverage": leverage, "num_windows": len(kept.windows())}
@@ -188,7 +261,7 @@ class _Step:
     """One window, for the m examples to be left out."""
 
     share: float
-    """D / n."""
+    """D / N."""
     matrix: Float[Tensor, "P P"]
     """K = I + D (G + weight decay), with all examples in G."""
     jacobian: Float[Tensor, "m C P"]
@@ -196,7 +269,7 @@ class _Step:
     residuals: Float[Tensor, "m C"]
 
     @classmethod
-    def of(cls, risk: EmpiricalRisk, window: Trajectory, chosen: Tensor, n: int) -> "_Step":
+    def of(cls, risk: EmpiricalRisk, window: Trajectory, chosen: Tensor) -> "_Step":
         """One pass of Jacobians at the window's end; those of the chosen examples are kept."""
         theta, time = window.parameters.to(risk.theta), float(window.time)
         matrix = torch.zeros(len(theta), len(theta), dtype=torch.float64, device=risk.device)
@@ -213,7 +286,8 @@ class _Step:
             kept.append((rows[here], middles[here], residuals[here]))
         matrix *= time / risk.num_examples
         matrix.diagonal().add_(1 + time * risk.weight_decay)
-        return cls(time / n, matrix, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
+        columns = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        return cls(time / risk.num_examples, matrix, *columns)
 
     def displaced(self, before: Float[Tensor, "P m"]) -> tuple[Float[Tensor, "P m"], float]:
         """The displacements after the window, and the largest leverage."""

@@ -1,6 +1,6 @@
 """What training may keep of its way: means over a few windows of it, each twice as long."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,11 @@ class Trajectory:
         """On the device and in the dtype of another tensor."""
         return Trajectory(*(tensor.to(like) for tensor in self.tensors().values()))
 
+    def of_first(self, count: int) -> "Trajectory":
+        """Of the first examples alone."""
+        kept = {"residuals": self.residuals[..., :count, :], "traces": self.traces[..., :count]}
+        return replace(self, **kept)
+
     def windows(self) -> list["Trajectory"]:
         """Those of one model that training reached."""
         return [self[w] for w in range(len(self.time)) if self.time[w] > 0]
@@ -43,12 +48,18 @@ class Trajectory:
     @property
     def mean_residuals(self) -> Float[Tensor, "N C"]:
         """Over the whole of one model's training."""
+        return self._mean("residuals")
+
+    @property
+    def mean_traces(self) -> Float[Tensor, " N"]:
+        """Likewise."""
+        return self._mean("traces")
+
+    def _mean(self, name: str) -> Tensor:
         reached = self.windows()
         time = sum((window.time for window in reached), torch.zeros_like(self.time[0]))
-        return sum(
-            (window.time / time * window.residuals for window in reached),
-            torch.zeros_like(self.residuals[0]),
-        )
+        parts = (window.time / time * getattr(window, name) for window in reached)
+        return sum(parts, torch.zeros_like(getattr(self, name)[0]))
 
 
 NAMES = tuple(field.name for field in fields(Trajectory))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -96,6 +97,19 @@ class Recipe:
             )
         return everything[len(everything) - count :]
 
+    def with_following(self, count: int) -> "Recipe":
+        """These training examples and the `count` that follow them in the random order."""
+        return replace(self, n_train=len(self.indices()) + count)
+
+    def following(self, count: int) -> Split:
+        """The examples that `with_following` adds: what a user would hold out for validation.
+
+        Their label noise is that of the larger training, where it is drawn anew for all. Raises
+        `InputError` where fewer are left.
+        """
+        both = self.with_following(count).train()
+        return both.take(torch.arange(len(both) - count, len(both)))
+
     def _noisy(self, indices: Int[Tensor, " N"], stream: str) -> Split:
         return self._mislabelled(load(self.name, **self.options)[0].take(indices), stream)
 
@@ -114,6 +128,10 @@ class Recipe:
         `training/evaluate.py` alone may ask for them.
         """
         return self._mislabelled(self.clean_test(), "label noise, test")
+
+    def num_test(self) -> int:
+        """How many test examples there are."""
+        return len(load(self.name, **self.options)[1])
 
     def clean_test(self) -> Split:
         """The untouched test examples; `training/evaluate.py` alone may ask for them."""

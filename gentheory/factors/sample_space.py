@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gentheory.examples import Examples
 from gentheory.factors.forward import pushed
-from gentheory.factors.gram import gram
+from gentheory.factors.gram import gram, output_grams
 from gentheory.linalg import Quadrature
 from gentheory.middles import roots
 from gentheory.modes import Modes, OutputModes
@@ -89,3 +89,41 @@ class SampleSpace:
             torch.cat([towards_mean, gradient_beyond.sqrt()[None]]),
             unseen=risk.num_params - len(found.eigenvalues),
         )
+
+
+@dataclass(frozen=True)
+class OutputsApart:
+    """The blocks of the GGN's data part that belong to one output each; float64.
+
+    What couples two outputs is left out: ⟨J_ic, J_jd⟩, which is none in a wide net at its start
+    (Jacot et al. 2018), and Λ_icd.
+    """
+
+    kernels: Float[Tensor, "C N N"]
+    """⟨J_ic, J_jc⟩."""
+    bends: Float[Tensor, "C N"]
+    """Λ_icc."""
+
+    @classmethod
+    def of(cls, risk: EmpiricalRisk, middles: Float[Tensor, "N C C"]) -> "OutputsApart":
+        """With these Λ_i. One pass, computed once a risk; takes C N² numbers."""
+        kernels = risk.once("output kernels", lambda: output_grams(risk).double())
+        return cls(kernels, middles.diagonal(dim1=1, dim2=2).T.clamp(min=0))
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of a block."""
+        return float(torch.linalg.eigvalsh(self._inner()).max())
+
+    def influence(self, ridge: float) -> Float[Tensor, "N C"]:
+        """J_ic (G_c + ridge)⁻¹ J_icᵀ / N for a positive ridge; C N³ operations."""
+        inner, count = self._inner(), self.kernels.shape[1]
+        inner.diagonal(dim1=1, dim2=2).add_(ridge)
+        weighted = self.bends.sqrt()[:, :, None] * self.kernels
+        rows = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), weighted, upper=False)
+        own = self.kernels.diagonal(dim1=1, dim2=2) - rows.square().sum(1) / count
+        return own.T.clamp(min=0) / (ridge * count)
+
+    def _inner(self) -> Float[Tensor, "C N N"]:
+        root = self.bends.sqrt() / self.kernels.shape[1] ** 0.5
+        return root[:, :, None] * self.kernels * root[:, None]

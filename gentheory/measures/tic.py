@@ -18,7 +18,6 @@ target drawn per example), "hessian" (negative eigenvalues by their size, or non
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Generator
@@ -35,6 +34,8 @@ from gentheory.factors.preconditioner import Preconditioner, preconditioner_of
 from gentheory.factors.traces import own_traces
 from gentheory.left_out import (
     MAX_SIZE,
+    Outputs,
+    When,
     sample_space,
     without_example,
     without_example_at_the_end,
@@ -340,32 +341,35 @@ def leave_one_out(
     *,
     damping: Damping = 1e-3,
     absolute_damping: float | None = None,
-    residuals: Literal["final", "training"] = "final",
+    residuals: When = "final",
+    curvature: When = "final",
+    outputs: Outputs = "together",
     max_size: int = MAX_SIZE,
     generator: Generator,
 ) -> Estimate:
     """Approximate leave-one-out gap: mean loss of each example without it, less the loss with it.
 
     The outputs without example i are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, A_i = J_i (G + λ)⁻¹ J_iᵀ / N:
-    exact for ridge regression; its first-order term is TIC.
-    `residuals="training"` takes the average of r_i along training in place of the last one, which
-    vanishes where the training data are interpolated although the example taught the net much.
+    exact for ridge regression; its first-order term is TIC. "training" takes averages along it:
+    of r_i, which vanishes where the data are interpolated; with outputs apart, of Λ_i.
+    `outputs="apart"` leaves out what couples two outputs in J_i, G and Λ_i: C systems of N.
 
-    G is the GGN with the risk's weight decay. `stderr` is 0: exact for the data handed in.
-    Works in the space of parameters or of samples, whichever is smaller; refused where both are
-    above `max_size`, and where training time or residuals are asked for but were not kept.
+    G is the GGN with the risk's weight decay; N of n examples trained on stand for all in G, and
+    A_i r_i counts by 1 / n. `stderr` is 0. In the space of parameters or of samples, whichever is
+    smaller; refused where both exceed `max_size`, and for time or residuals that were not kept.
 
-    Cost: as `exact` or as `kernel`, whichever is less.
+    Cost: as `exact` or as `kernel`, whichever is less; C · N³ operations with outputs apart.
     Source: Rad & Maleki 2020 (arXiv 1801.10243); Bachmann et al. 2022 (arXiv 2203.03443).
     """
-    found = without_example_at_the_end(
+    return without_example_at_the_end(
         checkpoint,
         damping=damping,
         absolute_damping=absolute_damping,
         residuals=residuals,
+        curvature=curvature,
+        outputs=outputs,
         max_size=max_size,
-    )
-    return found.estimate(checkpoint, residuals=residuals)
+    ).estimate(checkpoint, residuals=residuals)
 
 
 def left_out(

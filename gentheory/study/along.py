@@ -1,10 +1,13 @@
 """Checkpoints along training: a shard as it stood after each of the epochs asked for."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gentheory.study.part import MeasuresSection, held_out_name
 from gentheory.study.plan import Shard
@@ -21,6 +24,7 @@ TRAJECTORY = {
     "training_time": "double",
     **dict.fromkeys(FIGURES, "double"),
     "clean_test_loss": "double",
+    "validation_loss": "double",
 }
 
 Standing: TypeAlias = Outcome | Literal["training"]
@@ -61,7 +65,7 @@ def stands(trained: Trained) -> Iterator[Stand]:
                 steps=along.steps[place],
                 training_time=along.training_time[place],
                 curve=trained.curve[: epoch + 1],
-                trajectory=None,
+                trajectory=along.trajectories.get(epoch),
                 statistics={name: each[place] for name, each in along.statistics.items()},
                 snapshots=None,
             ),
@@ -79,6 +83,7 @@ def measured_along(shard: Shard) -> Shard | None:
         names=names,
         dtype=measures.dtype,
         options={n: given for n, given in measures.options.items() if n in [*names, *held]},
+        examples=measures.examples,
         held_out=measures.held_out if held else None,
         on_held_out=held,
     )
@@ -86,7 +91,11 @@ def measured_along(shard: Shard) -> Shard | None:
 
 
 def trajectory_rows(
-    shard: Shard, stand: Stand, figures: Evaluation, clean: Evaluation
+    shard: Shard,
+    stand: Stand,
+    figures: Evaluation,
+    clean: Evaluation,
+    validation: Float[Tensor, " M"] | None,
 ) -> list[dict[str, Any]]:
     """One row a model; a model that had ended before has no numbers."""
     rows: list[dict[str, Any]] = []
@@ -97,6 +106,7 @@ def trajectory_rows(
             row["steps"] = int(stand.trained.steps[m])
             row["training_time"] = float(stand.trained.training_time[m])
             row["clean_test_loss"] = float(clean.test_loss[m])
+            row["validation_loss"] = math.nan if validation is None else float(validation[m])
         rows.append(row)
     return rows
 

@@ -40,6 +40,12 @@ class MeasuresSection(Section):
     """A family stands for its measures, and "cheap" for a battery of them."""
     dtype: Literal["float32", "float64"] = "float64"
     options: dict[str, dict[str, JsonValue]] = {}
+    examples: Count | None = None
+    """Measure on so many of the training examples, the first of the random order; a predicted gap
+    is still that of all on which the model was trained."""
+    alone: Annotated[bool, Field(strict=True)] = False
+    """Whether one model of each stack is trained and measured once more by itself, for the table
+    of costs: what it takes when nothing is shared with a stack."""
     held_out: Count | None = None
     """Examples for the measures of `on_held_out`, neither training nor test data."""
     on_held_out: Names = []
@@ -214,8 +220,10 @@ class Part(Section):
         epochs = self._least("epochs")
         if (last := max(self.training.checkpoints, default=0)) > epochs:
             raise ValueError(f"training.checkpoints: {last} is beyond epoch {epochs}; drop it")
-        if self.measures.along and not self.training.checkpoints:
-            raise ValueError("measures.along: no training.checkpoints to measure at; give some")
+        for name in ("measures.along", "training.validation", "training.test"):
+            section, field = name.split(".")
+            if getattr(getattr(self, section), field) and not self.training.checkpoints:
+                raise ValueError(f"{name}: no training.checkpoints to measure at; give some")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from gentheory.study.part import Part
 from gentheory.study.sampling import drawn
 from gentheory.study.settings import OWN, SHARED, VARIED, Variant
 from gentheory.study.spec import Study
+from gentheory.training.recorder import trajectory_numbers
 from gentheory.training.snapshots import check_memory
 
 Stretch = tuple[int, int]
@@ -51,7 +52,8 @@ class Shard:
     points: tuple[Point, ...]
     measures: Mapping[str, Any]  # the study's [measures]
     rivals: Mapping[str, Any]  # the study's [rivals]
-    checkpoints: Mapping[str, Any]  # epochs along training, and whether to keep the weights
+    checkpoints: Mapping[str, Any]  # epochs along training, whether to keep the weights, and
+    # how many examples to validate and to test on
     threads: int
 
     @cached_property
@@ -94,7 +96,8 @@ def each_shard(study: Study) -> Iterator[Shard]:
     """
     for number, part in enumerate(study.parts):
         epochs, keep = part.training.checkpoints, part.training.keep_checkpoints
-        along = {"epochs": epochs, "keep": keep}
+        looks = {"validation": part.training.validation, "test": part.training.test}
+        along = {"epochs": epochs, "keep": keep, **looks}
         sections = (part.measures.model_dump(), part.rivals.model_dump(), along)
         for stack in _stacks(study, number):
             models, size = stack.points(), part.stack_of(stack.common["family"])
@@ -105,8 +108,12 @@ def each_shard(study: Study) -> Iterator[Shard]:
 
 
 def _size(point: Point) -> int:
-    """Bytes of the model's parameters."""
-    return point.model["num_params"] * getattr(torch, point.settings["dtype"]).itemsize
+    """Bytes of the model's parameters, with the trajectory if it is kept."""
+    numbers = size = point.model["num_params"]
+    if point.settings["keep_trajectory"]:
+        examples, outputs = point.data["n_train"], point.model["num_classes"]
+        numbers += trajectory_numbers(point.settings["epochs"], examples, outputs, size)
+    return numbers * getattr(torch, point.settings["dtype"]).itemsize
 
 
 def points(study: Study, number: int = 0) -> list[Point]:
@@ -237,6 +244,14 @@ def _check_sizes(recipe: Recipe, available: int, part: Part) -> None:
         raise InputError("n_train", str(count), expected, "choose fewer")
     if part.measures.held_out is not None:
         recipe.held_out_indices(part.measures.held_out)
+    if part.training.validation is not None:
+        recipe.with_following(part.training.validation).indices()
+    if (part.training.test or 0) > (most := recipe.num_test()):
+        found, expected = f"{part.training.test} examples", f"at most the {most} there are"
+        raise InputError("training.test", found, expected, "choose fewer")
+    if (part.measures.examples or 0) > count:
+        found, expected = f"{part.measures.examples} examples", f"at most the {count} trained on"
+        raise InputError("measures.examples", found, expected, "choose fewer")
     held_out_parts(part.rivals.model_dump(), count)
 
 

@@ -153,6 +153,12 @@ class Training(Settings):
     """Epochs after which every model is evaluated, kept and measured; 0 is before training."""
     keep_checkpoints: Annotated[bool, Field(strict=True)] = True
     """Whether their weights stay in the study's folder, beside those of the end."""
+    validation: Count | None = None
+    """Examples on which the loss is taken at every checkpoint: those that a training with so many
+    more, `n_train` + `validation`, would see beside the same training examples."""
+    test: Count | None = None
+    """Test examples on which every checkpoint is evaluated, the first ones; all unless given. The
+    end of training is evaluated on all."""
 
     def settings(self) -> dict[str, Any]:
         """What is a setting of each model."""

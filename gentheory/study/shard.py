@@ -3,35 +3,31 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gentheory import checkpoint
-from gentheory.checkpoint import Checkpoint
 from gentheory.data.recipe import Recipe
 from gentheory.data.split import Split
-from gentheory.errors import InputError
-from gentheory.estimate import Estimate
-from gentheory.factors.stacked import prepare
-from gentheory.measures import Results, measure, table_row
-from gentheory.models.norm import with_statistics
+from gentheory.measures import table_row
 from gentheory.params import Layout
-from gentheory.risk import EmpiricalRisk
-from gentheory.seeds import seed_of
+from gentheory.study.alone import costs_alone
 from gentheory.study.along import TRAJECTORY, measured_along, stands, trajectory_rows
 from gentheory.study.conditions import loss_options, objective_decay
 from gentheory.study.files import write_json, write_table
 from gentheory.study.job import Job
-from gentheory.study.part import MeasuresSection, held_out_name
+from gentheory.study.measuring import measured
 from gentheory.study.plan import Point, Shard
 from gentheory.study.rivals import train_rivals
 from gentheory.study.settings import plain_types
 from gentheory.study.store import Store
-from gentheory.training.evaluate import Evaluation, evaluate
+from gentheory.training.evaluate import Evaluation, evaluate, mean_losses
 from gentheory.training.loop import Trained
 
 ALONG = "along training"
@@ -80,8 +76,6 @@ _ALONG = {"model": "varchar", "epoch": "integer", **_MEASURES}
 _CURVES = {"model": "varchar", "epoch": "integer", "train_loss": "double"}
 _COSTS = {"model": "varchar", "what": "varchar", "seconds": "double"}
 
-_DIVERGED = Estimate.missing("refused", "the model's training diverged")
-
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -129,8 +123,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     _save(folder / "weights.safetensors", job, trained, records)
     costs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    measured = _measured(job, shard, trained, records)
-    for m, (point, (found, took)) in enumerate(zip(points, measured, strict=True), 1):
+    each = measured(job, shard, trained, records)
+    for m, (point, (found, took)) in enumerate(zip(points, each, strict=True), 1):
         found = {rival.name: rival.estimates[m - 1] for rival in rivals} | found
         took = {"training": seconds, **{rival.name: rival.seconds for rival in rivals}} | took
         rows += [{"model": point.id, **table_row(n, e)} for n, e in found.items()]
@@ -138,6 +132,8 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
         report({"trained": 1.0, "measured": m})
     if shard.checkpoints["epochs"]:
         costs += _work_along(job, shard, trained, folder, report)
+    if shard.measures["alone"]:
+        costs += costs_alone(job, shard, trained, records)
     models = _model_rows(shard, trained, figures, clean, shifted)
     write_table(folder / "models.parquet", models, _MODELS)
     write_table(folder / "measures.parquet", rows, _MEASURES)
@@ -145,11 +141,16 @@ def work(shard: Shard, folder: Path, report: Report) -> None:
     write_table(folder / "costs.parquet", costs, _COSTS)
 
 
-def _tested(job: Job, trained: Trained, recipe: Recipe) -> tuple[Evaluation, Evaluation]:
-    """On test data with the training data's label noise, and without."""
-    figures = _evaluated(job, trained, recipe.test())
-    noisy = recipe.label_noise > 0
-    return figures, _evaluated(job, trained, recipe.clean_test()) if noisy else figures
+def _tested(
+    job: Job, trained: Trained, recipe: Recipe, count: int | None = None
+) -> tuple[Evaluation, Evaluation]:
+    """On the first test data with the training data's label noise, and without."""
+
+    def on(test: Split) -> Evaluation:
+        return _evaluated(job, trained, test.take(torch.arange(count)) if count else test)
+
+    figures = on(recipe.test())
+    return figures, on(recipe.clean_test()) if recipe.label_noise > 0 else figures
 
 
 def _work_along(
@@ -157,12 +158,15 @@ def _work_along(
 ) -> list[dict[str, Any]]:
     """Evaluate, keep and measure the checkpoints along training; what the measures cost."""
     recipe, along = Recipe(**shard.points[0].data), measured_along(shard)
+    count = shard.checkpoints["validation"]
+    held = None if count is None else recipe.following(count)
     trajectory: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     seconds = dict.fromkeys((point.id for point in shard.points), 0.0)
     for stand in stands(trained):
-        figures = _tested(job, stand.trained, recipe)
-        trajectory += trajectory_rows(shard, stand, *figures)
+        figures = _tested(job, stand.trained, recipe, shard.checkpoints["test"])
+        unseen = _validated(job, stand.trained, held) if held else None
+        trajectory += trajectory_rows(shard, stand, *figures, unseen)
         records = [
             stand.record(_record(point, stand.trained, m), m)
             for m, point in enumerate(shard.points)
@@ -171,8 +175,8 @@ def _work_along(
             _save(folder / f"weights.{stand.epoch}.safetensors", job, stand.trained, records)
         if along is None:
             continue
-        measured = _measured(job, along, stand.trained, records)
-        for record, (found, took) in zip(records, measured, strict=True):
+        each = measured(job, along, stand.trained, records)
+        for record, (found, took) in zip(records, each, strict=True):
             seconds[record["id"]] += sum(took.values())
             if not record["absent"]:
                 own = {"model": record["id"], "epoch": stand.epoch}
@@ -201,6 +205,11 @@ def _evaluated(job: Job, trained: Trained, test: Split) -> Evaluation:
     )
 
 
+def _validated(job: Job, trained: Trained, held: Split) -> Float[Tensor, " M"]:
+    examples, statistics = (held.inputs, held.targets), trained.statistics
+    return mean_losses(job.module, job.loss, trained.theta, *examples, statistics=statistics)
+
+
 def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
     """What the checkpoint's file says of this model."""
     return {
@@ -216,72 +225,6 @@ def _record(point: Point, trained: Trained, m: int) -> dict[str, Any]:
         "steps": int(trained.steps[m]),
         "training_time": float(trained.training_time[m]),
     }
-
-
-def _subjects(
-    job: Job, trained: Trained, records: list[dict[str, Any]], dtype: str, data: Split
-) -> dict[int, Checkpoint]:
-    """The models that did not diverge, on these data; they share all but their parameters."""
-    found: dict[int, Checkpoint] = {}
-    first: EmpiricalRisk | None = None
-    own = data is job.data
-    for m, record in enumerate(records):
-        if trained.outcomes[m] == "diverged":
-            continue
-        if first is None or trained.statistics:
-            module = with_statistics(job.module, {n: s[m] for n, s in trained.statistics.items()})
-            first = EmpiricalRisk(module, job.loss, data, dtype=getattr(torch, dtype))
-        risk = first.at(trained.theta[m], weight_decay=record["weight_decay"])
-        kept = trained.trajectory if own else None
-        found[m] = Checkpoint(
-            risk,
-            job.initial[m].to(risk.theta),
-            record["steps"],
-            record["training_time"],
-            None if kept is None else kept[m].to(risk.theta),
-            record,
-            None if own else len(job.data),
-        )
-    return found
-
-
-def _measured(
-    job: Job, shard: Shard, trained: Trained, records: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Estimate], dict[str, float]]]:
-    """Each model's estimates by row, and the seconds they took."""
-    measures = MeasuresSection(**shard.measures)
-    stacks = {"": _subjects(job, trained, records, measures.dtype, job.data)}
-    if measures.held_out:
-        held_out = Recipe(**shard.points[0].data).held_out(measures.held_out)
-        stacks["held-out"] = _subjects(job, trained, records, measures.dtype, held_out)
-    start = time.perf_counter()
-    for stack in stacks.values():
-        # What is wrong with the data or the model, each measure says itself.
-        with suppress(InputError, RuntimeError):
-            prepare([subject.risk for subject in stack.values()])
-    shared = (time.perf_counter() - start) / len(records)
-    for m, point in enumerate(shard.points):
-        if m not in stacks[""]:
-            yield dict.fromkeys(measures.rows(), _DIVERGED), {}
-            continue
-        subjects = {name: stack.pop(m) for name, stack in stacks.items()}  # and free memory
-        results = list(_results(subjects, seed_of(point.id), measures))
-        yield (
-            {name: estimate for part in results for name, estimate in part.items()},
-            {"passes of the stack": shared}
-            | {name: seconds for part in results for name, seconds in part.seconds.items()},
-        )
-
-
-def _results(
-    subjects: Mapping[str, Checkpoint], seed: int, measures: MeasuresSection
-) -> Iterator[Results]:
-    """On the training examples and, if there are any, on the held-out ones."""
-    own = {name: measures.options.get(name, {}) for name in measures.names}
-    yield measure(subjects[""], own, seed=seed, options=own, strict=False)
-    if "held-out" in subjects:
-        others = {held_out_name(n): measures.options.get(n, {}) for n in measures.on_held_out}
-        yield measure(subjects["held-out"], others, seed=seed, options=others, strict=False)
 
 
 def _model_rows(

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import torch
 
+from gentheory.study.alone import ALONE
 from gentheory.study.job import Job
 from gentheory.study.plan import Point, Shard, held_out_parts
 from gentheory.study.settings import VARIED
@@ -175,6 +176,8 @@ def try_out(shard: Shard) -> Cost:
         for name in [*spent]
         if name.split(":")[0] in ("validation", "cross_validation")
     )
+    # Of one model a shard: of what the shard takes beside.
+    spent = {name: took for name, took in spent.items() if not name.endswith(ALONE)}
     spent[ALONG] = spent.get(ALONG, 0.0) * len(along)
     measuring = sum(spent.values())
     return Cost(

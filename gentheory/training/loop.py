@@ -76,10 +76,9 @@ def train(
     own = optimizers.values(plan.optimizer, plan.own, theta)
     stepper = _stepper(task, plan, own, theta)
     stack = _start(task, plan, stepper, theta)
-    snapshots = Snapshots.start(checkpoints, stack) if checkpoints else None
-    training = _Training(task, plan, orders, augmenting, stack, stepper)
-    if plan.keep_trajectory:
-        training.recorder = _recorder(task, plan, theta)
+    recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
+    snapshots = Snapshots.start(checkpoints, stack, recorder) if checkpoints else None
+    training = _Training(task, plan, orders, augmenting, stack, stepper, recorder)
     if plan.optimizer == "saf":
         size = (plan.saf_delay, len(theta), task.num_examples, _num_outputs(task, theta))
         settings = (own["saf_weight"], own["saf_temperature"])
@@ -90,7 +89,7 @@ def train(
             break
         training.epoch(epoch, models, in_epoch)
         if snapshots is not None:
-            snapshots.see(epoch, stack)
+            snapshots.see(epoch, stack, recorder)
         if progress is not None:
             progress(epoch / total)
     if snapshots is not None:
@@ -98,7 +97,7 @@ def train(
     if plan.pof_epochs:
         pof.train(task, plan, stack, orders, progress=progress)
     outcomes: list[Outcome] = [outcome or "finished" for outcome in stack.outcomes]
-    kept = None if training.recorder is None else training.recorder.trajectory(theta.dtype)
+    kept = None if recorder is None else recorder.trajectory(theta.dtype)
     ended = (stack.state.theta, tuple(outcomes), stack.steps, stack.time, stack.curve)
     return Trained(*ended, kept, stack.state.statistics, snapshots)
 

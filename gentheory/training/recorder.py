@@ -12,13 +12,22 @@ from gentheory.training.evaluate import per_example
 from gentheory.trajectory import Trajectory
 
 
+def window_ends(epochs: int) -> tuple[int, ...]:
+    """The epochs after which the windows end: a quarter, half and all of training."""
+    return tuple(sorted({math.ceil(epochs / 4), math.ceil(epochs / 2), epochs}))
+
+
+def trajectory_numbers(epochs: int, examples: int, outputs: int, parameters: int) -> int:
+    """How many the trajectory of one model will hold."""
+    return len(window_ends(epochs)) * (1 + examples * (outputs + 1) + parameters)
+
+
 @dataclass
 class Recorder:
     """Sums over the windows so far; a model that diverges spoils its own alone."""
 
     loss: Loss
     ends: tuple[int, ...]
-    """The epochs after which the windows end: a quarter, half and all of training."""
     time: Float[Tensor, "M W"]
     mass: Float[Tensor, "M W N"]
     residuals: Float[Tensor, "M W N C"]
@@ -30,7 +39,7 @@ class Recorder:
         cls, loss: Loss, theta: Float[Tensor, "M P"], epochs: int, size: tuple[int, int]
     ) -> "Recorder":
         """Before the first step; `size` is N examples and C outputs."""
-        ends = tuple(sorted({math.ceil(epochs / 4), math.ceil(epochs / 2), epochs}))
+        ends = window_ends(epochs)
         time = torch.zeros(len(theta), len(ends), dtype=torch.float64, device=theta.device)
         mass = time[..., None].repeat(1, 1, size[0])
         return cls(
@@ -63,17 +72,23 @@ class Recorder:
         self.mass[rows, window, examples] += lasting
         self.time[models, window] += lasting[:, 0]
 
+    @property
+    def numbers(self) -> int:
+        """How many the `trajectory` of the whole stack holds."""
+        kept = (self.time, self.residuals, self.traces, self.parameters)
+        return sum(each.numel() for each in kept)
+
     def end_epoch(self, epoch: int, models: Int[Tensor, " M"], theta: Float[Tensor, "M P"]) -> None:
         """Where an epoch led to."""
         self.parameters[models, self._window(epoch)] = theta
 
     def trajectory(self, dtype: torch.dtype) -> Trajectory:
-        """The means."""
+        """The means so far; what is seen later leaves them as they are."""
         return Trajectory(
-            self.time,
+            self.time.clone(),
             (self.residuals / self.mass[..., None]).to(dtype),
             (self.traces / self.mass).to(dtype),
-            self.parameters,
+            self.parameters.clone(),
         )
 
     def _window(self, epoch: int) -> int:

@@ -1,17 +1,19 @@
 """A stack as it stood after chosen epochs of its training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gentheory.errors import InputError
+from gentheory.training.recorder import Recorder
 from gentheory.training.stack import Stack
+from gentheory.trajectory import Trajectory
 
 MAX_MEMORY = 2**31
-"""Bytes that the parameters and running statistics of all snapshots may take."""
+"""Bytes that the parameters, running statistics and trajectories of all snapshots may take."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,14 @@ class Snapshots:
     steps: Int[Tensor, "S M"]
     training_time: Float[Tensor, "S M"]
     present: Bool[Tensor, "S M"]
+    trajectories: dict[int, Trajectory] = field(default_factory=dict[int, Trajectory])
+    """The stack's up to each of the epochs, if it is kept; their windows are those of the whole
+    training, of which the last that a model has reached may end before its time."""
 
     @classmethod
-    def start(cls, epochs: Sequence[int], stack: Stack) -> "Snapshots":
+    def start(
+        cls, epochs: Sequence[int], stack: Stack, recorder: Recorder | None = None
+    ) -> "Snapshots":
         """Before the first step, which the first checkpoint may be.
 
         Raises `InputError` for epochs that do not rise from 0 on or go beyond the training, and
@@ -41,8 +48,10 @@ class Snapshots:
         if list(epochs) != sorted({e for e in epochs if 0 <= e < len(stack.curve)}):
             expected = f"rising epochs between 0 and {len(stack.curve) - 1}"
             raise InputError("checkpoints", str(list(epochs)), expected, "correct them")
-        kept = [stack.state.theta, *stack.state.statistics.values()]
-        check_memory(len(epochs), sum(each.numel() * each.element_size() for each in kept))
+        theta, statistics = stack.state.theta, stack.state.statistics.values()
+        numbers = theta.numel() + (0 if recorder is None else recorder.numbers)
+        size = sum(each.numel() * each.element_size() for each in statistics)
+        check_memory(len(epochs), size + numbers * theta.element_size())
         shape = (len(epochs), len(stack.state.theta))
         snapshots = cls(
             tuple(epochs),
@@ -55,10 +64,10 @@ class Snapshots:
             torch.zeros(shape, dtype=torch.float64),
             torch.zeros(shape, dtype=torch.bool),
         )
-        snapshots.see(0, stack)
+        snapshots.see(0, stack, recorder)
         return snapshots
 
-    def see(self, epoch: int, stack: Stack) -> None:
+    def see(self, epoch: int, stack: Stack, recorder: Recorder | None = None) -> None:
         """Keep the stack after this epoch, if it is one of `epochs`."""
         if epoch not in self.epochs:
             return
@@ -70,6 +79,8 @@ class Snapshots:
         self.steps[place, present] = stack.steps[present]
         self.training_time[place, present] = stack.time[present]
         self.present[place] = present
+        if recorder is not None:
+            self.trajectories[epoch] = recorder.trajectory(self.theta.dtype)
 
     def trim(self, stack: Stack) -> None:
         """Drop what lies beyond the epoch that a model went back to."""

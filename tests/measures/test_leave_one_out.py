@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, Case, trajectory_of
+from oracle import relative_error
 from torch import Tensor, nn
 
 import gentheory as gt
 from gentheory.checkpoint import Checkpoint
 from gentheory.estimate import Estimate
+from gentheory.left_out import without_example_at_the_end
 
 STATS = ("raw_trace", "damping", "absolute_damping", "slope_log_damping", "effective_rank")
 
@@ -142,5 +144,80 @@ def test_what_was_not_kept_is_refused(options: dict[str, object], message: str):
     found = gt.measure(
         CASES["mlp"].risk(), "tic.leave_one_out", options={"tic.leave_one_out": options}
     )
+    assert found["tic.leave_one_out"].status == "refused"
+    assert re.search(message, found["tic.leave_one_out"].reason)
+
+
+def test_examples_stand_for_all_that_were_trained_on():
+    """Half of the pull on the parameters, for twice as many examples of the same curvature."""
+    risk = CASES["mlp"].risk()
+    one, half = (
+        without_example_at_the_end(
+            Checkpoint(risk, num_train=count),
+            damping=0.1,
+            absolute_damping=None,
+            residuals="final",
+            curvature="final",
+            outputs="together",
+            max_size=6000,
+        )
+        for count in (None, 2 * risk.num_examples)
+    )
+    assert relative_error(2 * half.shifts, one.shifts) < 1e-12
+
+
+APART = {"damping": "training", "outputs": "apart"}
+
+
+def test_outputs_apart_are_solved_one_by_one():
+    case = CASES["mlp"]
+    risk = case.risk()
+    subject = Checkpoint(risk, training_time=3.0)
+    x, y = risk.joined()
+    jacobian = torch.func.jacrev(lambda theta: risk.outputs(theta, x))(risk.theta)  # [N, C, P]
+    f = risk.outputs(risk.theta, x).detach()
+    p, n = f.softmax(-1), len(x)
+    r = p - torch.nn.functional.one_hot(y, p.shape[1])
+    shifts = torch.empty_like(f)
+    ridge = torch.eye(risk.num_params, dtype=torch.float64) * (1 / 3 + risk.weight_decay)
+    for c in range(f.shape[1]):
+        rows, bend = jacobian[:, c], p[:, c] * (1 - p[:, c])
+        inverse = torch.linalg.inv(rows.T @ (bend[:, None] * rows) / n + ridge)
+        a = (rows @ inverse * rows).sum(1) / n
+        shifts[:, c] = a * r[:, c] / (1 - a * bend)
+    loss = torch.nn.functional.cross_entropy
+    wanted = (loss(f + shifts, y) - loss(f, y)).item()
+    found = one("tic.leave_one_out", subject, **APART)
+    assert found.value == pytest.approx(wanted, rel=1e-9)
+    assert found.stats["absolute_damping"] == pytest.approx(1 / 3)
+    assert "damping" not in found.stats
+
+
+@pytest.mark.parametrize("options", [{"damping": 0.01}, {"damping": "training"}])
+def test_outputs_of_a_linear_net_with_squared_loss_are_apart(options: dict[str, object]):
+    net = nn.Linear(4, 3).double()
+    data = (
+        torch.randn(11, 4, generator=torch.Generator().manual_seed(1)).double(),
+        torch.arange(11) % 3,
+    )
+    risk = gt.EmpiricalRisk(net, "mse", data, weight_decay=0.02)
+    subject = Checkpoint(risk, training_time=5.0)
+    together = one("tic.leave_one_out", subject, **options)
+    apart = one("tic.leave_one_out", subject, outputs="apart", **options)
+    assert apart.value == pytest.approx(together.value, rel=1e-9)
+    for name in ("absolute_damping", "first_order", "largest_leverage"):
+        assert apart.stats[name] == pytest.approx(together.stats[name], rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"damping": 0.0}, "no damping and no weight decay, expected one of them; give a damping"),
+        ({"max_size": 3}, r"\d+ examples, expected at most max_size = 3 of them; use fewer"),
+    ],
+)
+def test_trap_39_outputs_apart_are_refused_with_a_way_out(options: dict[str, object], message: str):
+    chosen = {"tic.leave_one_out": {"outputs": "apart", **options}}
+    found = gt.measure(CASES["mlp"].risk(), "tic.leave_one_out", options=chosen)
     assert found["tic.leave_one_out"].status == "refused"
     assert re.search(message, found["tic.leave_one_out"].reason)

@@ -61,7 +61,8 @@ def test_the_last_checkpoint_is_the_end(store: Store):
     )
     assert trajectory["model"].value_counts().tolist() == [3] * 4
     last = trajectory[trajectory["epoch"] == 2].set_index("model")
-    for name in last.columns.drop("epoch"):
+    assert last["validation_loss"].isna().all()
+    for name in last.columns.drop(["epoch", "validation_loss"]):
         assert last[name].tolist() == models.set_index("model").loc[last.index, name].tolist()
     chosen = measures[measures["measure"].isin(ALONG)].reset_index(drop=True)
     found = along[along["epoch"] == 2].drop(columns="epoch").reset_index(drop=True)

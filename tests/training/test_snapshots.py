@@ -46,6 +46,29 @@ def test_a_snapshot_is_what_training_for_so_many_epochs_gives():
     assert torch.equal(along.theta[-1], trained.theta)
 
 
+def test_the_trajectory_is_that_of_a_training_which_ends_there():
+    chosen = plan([0.3, 0.05, 0.1], epochs=9, keep_trajectory=True)
+    trained = run(chosen, 1, 4, 9)
+    along = kept(trained).trajectories
+    for place, (epochs, reached) in enumerate([(1, 1), (4, 2), (9, 3)]):
+        anew = run(replace(chosen, epochs=epochs))
+        assert anew.trajectory is not None
+        for m in range(3):
+            found, wanted = along[epochs][m], anew.trajectory[m]
+            assert relative_error(found.mean_residuals, wanted.mean_residuals) < 1e-12
+            windows = found.windows()
+            assert len(windows) == reached
+            assert torch.equal(windows[-1].parameters, kept(trained).theta[place, m])
+            assert float(found.time.sum()) == pytest.approx(float(anew.training_time[m]))
+    assert trained.trajectory is not None
+    for name, tensor in trained.trajectory.tensors().items():
+        assert torch.equal(along[9].tensors()[name], tensor)
+
+
+def test_no_trajectory_is_kept_unless_asked_for():
+    assert kept(run(plan([0.1], epochs=2), 1, 2)).trajectories == {}
+
+
 def test_keeping_changes_nothing():
     chosen = plan([0.3, 0.05], stop_at_loss=0.9)
     assert run(chosen).snapshots is None
@@ -129,3 +152,10 @@ def test_trap_39_what_cannot_fit_is_refused_with_a_way_out(monkeypatch: pytest.M
     monkeypatch.setattr(module, "MAX_MEMORY", needed - 1)
     with pytest.raises(InputError, match=r"2 checkpoints .* ask for fewer checkpoints, or for a s"):
         run(plan([0.1] * 3), 1, 2)
+    windows, examples, outputs = 3, len(split()), 3
+    needed += 2 * 3 * windows * (1 + examples * (outputs + 1) + 100) * 8
+    monkeypatch.setattr(module, "MAX_MEMORY", needed)
+    run(plan([0.1] * 3, keep_trajectory=True), 1, 2)
+    monkeypatch.setattr(module, "MAX_MEMORY", needed - 1)
+    with pytest.raises(InputError, match=r"2 checkpoints .* ask for fewer checkpoints, or for a s"):
+        run(plan([0.1] * 3, keep_trajectory=True), 1, 2)
