@@ -45,8 +45,8 @@ def _line(axes: Axes, rows: pd.DataFrame, name: str, look: Look) -> None:
     )
     shown = np.where(regret > 0, regret, np.nan)
     least = np.where(low > 0, low, np.finfo(float).tiny)
-    band = {"color": look.colour, "alpha": 0.15, "linewidth": 0}
-    axes.fill_between(100 * budget, least, np.where(regret > 0, high, np.nan), **band)
+    most = np.where(regret > 0, high, np.nan)
+    axes.fill_between(100 * budget, least, most, color=look.colour, alpha=0.15, linewidth=0)
     axes.plot(
         100 * budget,
         shown,

@@ -104,7 +104,7 @@ def _taus(found: Found) -> Picture:
 
 def _series(table: pd.DataFrame) -> pd.DataFrame:
     """The validation loss, and what the others see of all the data."""
-    data = "all" if (table["data"] == "all").any() else "training"
+    data = "all" if "all" in set(map(str, table["data"])) else "training"
     kept = (table["signal"] == VALIDATION) | (table["data"] == data)
     kept &= table["signal"] != TIME
     return table.loc[kept].assign(series=table.loc[kept, "arm"])
