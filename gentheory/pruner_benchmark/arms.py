@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -114,6 +115,11 @@ class Candidates:
     def horizon(self) -> int:
         """T, the epochs of a whole training."""
         return self.signal.shape[1]
+
+    @cached_property
+    def measured(self) -> NDArray[np.bool_]:
+        """After which epochs the signal was measured at all, shape [T]."""
+        return ~np.isnan(self.signal).all(axis=0)
 
 
 class View:

@@ -49,7 +49,7 @@ def setting_grid(outcome: Outcome) -> Grid:
     signals = {a.signal: a for name in outcome.tables for a in outcome.arms(name) if a.is_criterion}
     rows = [_setting(table, list(signals)) for table in outcome.tables.values()]
     names = ["setting", "regime", "parameters an example", "configurations", "seeds", "epochs"]
-    names += ["diverged", "epoch on all data", "validation pass", *signals]
+    names += ["criteria after epochs", "diverged", "epoch on all data", "validation pass", *signals]
     caption = (
         "Costs are medians in epoch-equivalents: one is the median epoch of a model of the setting "
         "on the training examples."
@@ -62,6 +62,7 @@ def _setting(table: Table, signals: list[str]) -> list[Cell]:
     lost = ~np.isfinite(training["train_loss"][:, :, -1]) & table.present
     cells = [table.regime, f"{table.params_per_example:.3g}", str(len(table.configs))]
     cells += [str(table.present.shape[1]), str(table.horizon)]
+    cells.append(_epochs(table, signals))
     cells.append(f"{100 * lost.sum() / max(1, table.present.sum()):.1f} %")
     known = "all" in table.columns
     cells.append(size(float(np.median(table.cost("all", "epoch_seconds")))) if known else "–")
@@ -69,6 +70,15 @@ def _setting(table: Table, signals: list[str]) -> list[Cell]:
     data = "all" if known else "training"
     costs = [float(np.median(look_cost(table, Arm(signal, data)))) for signal in signals]
     return [Cell(table.setting), *map(Cell, cells), *(Cell(size(cost)) for cost in costs)]
+
+
+def _epochs(table: Table, signals: list[str]) -> str:
+    """After which epochs there is any criterion."""
+    columns = [table.columns["training"][signal] for signal in signals]
+    if not columns:
+        return "–"
+    known = np.any([np.isfinite(column).any(axis=(0, 1)) for column in columns], axis=0)
+    return "all" if known.all() else ", ".join(str(place + 1) for place in np.flatnonzero(known))
 
 
 def standing_grids(found: Found) -> list[Grid]:

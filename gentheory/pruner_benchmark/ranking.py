@@ -10,6 +10,7 @@ from gentheory.pruner_benchmark.curves import Array, Table
 from gentheory.pruner_benchmark.regret import TARGETS
 from gentheory.report.resampled import Resampled, Samples, difference
 from gentheory.seeds import seed_of
+from gentheory.stats.rank import MIN_ROWS
 
 RUNGS = (1, 3, 9, 27)
 """Epochs at which halving by three looks."""
@@ -42,6 +43,7 @@ def taus(table: Table, arm: Arm, *, resamples: int, seed: int) -> list[Tau]:
 
     Each model is compared with its own target, so an arm on all data is held to the test loss of
     models that were trained on all data. Whole configurations are drawn, with all their seeds.
+    Epochs after which fewer than three models have the signals are left out.
     """
     others = rivals(arm)
     clusters = np.broadcast_to(np.arange(len(table.configs))[:, None], table.present.shape)
@@ -50,6 +52,8 @@ def taus(table: Table, arm: Arm, *, resamples: int, seed: int) -> list[Tau]:
         targets = TARGETS if epoch in (*RUNGS, table.horizon) else TARGETS[:1]
         columns = _columns(table, {"own": arm, **others}, epoch - 1, targets)
         usable = np.all([np.isfinite(column) for column in columns.values()], axis=0)
+        if usable.sum() < MIN_ROWS:
+            continue
         kept = {name: column[usable] for name, column in columns.items()}
         drawn = Resampled(
             kept,

@@ -48,9 +48,10 @@ def replay(seen: Candidates, base: str, *, workers: int, name: str) -> Replay:
 
     Every worker trains its trial epoch by epoch as a user's loop would, reports the signal where
     the pruner looks, and asks for the next trial when one ends. A diverged model ends its trial
-    at once, whatever the pruner; an unknown value is not reported, so the trial goes on. A trial
-    trained to the end is looked at there, for the final choice. `name` is the study's, on which
-    Hyperband's brackets depend. `base` is one of `BASES`.
+    at once, whatever the pruner; an unknown value is not reported, so the trial goes on, and where
+    the signal was not measured for any trial nobody looks. A trial trained to the end is looked
+    at there, for the final choice. `name` is the study's, on which Hyperband's brackets depend.
+    `base` is one of `BASES`.
     """
     pruner = BASES[base](seen.horizon)
     study = optuna.create_study(pruner=pruner, sampler=RandomSampler(seed=0), study_name=name)
@@ -105,11 +106,13 @@ def _trial(
     for epoch in range(1, seen.horizon + 1):
         clock = yield seen.epoch_cost[number]
         record.epochs[number] = epoch
+        value = math.nan
         if seen.diverged[number, epoch - 1]:
             study.tell(trial, state=TrialState.PRUNED)
             return DIVERGED, clock
-        compared = compares(study, trial, epoch)
-        if compared or epoch == seen.horizon:
+        measured = seen.measured[epoch - 1]
+        compared = measured and compares(study, trial, epoch)
+        if compared or (measured and epoch == seen.horizon):
             value = float(seen.signal[number, epoch - 1])
             clock = yield seen.look_cost[number]
             record.looks[number] += 1

@@ -191,6 +191,21 @@ def test_a_rung_is_made_up_for_where_its_value_was_unknown() -> None:
     assert (done.outcome[2], done.epochs[2], done.looks[2]) == (PRUNED, 2, 2)
 
 
+def test_nobody_looks_where_nothing_was_measured() -> None:
+    """Criteria after epochs 1 and 3 alone: the trials of three are not charged for epoch 2."""
+    seen = by_hand()
+    signal = seen.signal.copy()
+    signal[:, 1] = np.nan
+    sparse = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    done = replay(sparse, MEDIAN, workers=1, name="sparse")
+    assert list(done.looks) == [2, 2, 2]
+    signal[:, 2] = np.nan
+    unknown = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    done = replay(unknown, NOP, workers=1, name="sparse")
+    assert list(done.looks) == [0, 0, 0]
+    assert list(done.outcome) == [UNKNOWN] * 3
+
+
 def test_no_completed_trial_is_a_blind_choice() -> None:
     seen = by_hand()
     nothing = np.full_like(seen.signal, np.nan)
