@@ -95,13 +95,13 @@ def _verdict(found: Found, regime: str, base: str) -> str:
         )
         own = interval(level, "mean", size)
         parts.append(f"regret of the {words}, over all budgets, with the validation loss {own}")
-        parts += _sorted_out(rows, "all", "with all the data", numbers=True)
-        parts += _sorted_out(rows, "training", "on the same training examples", numbers=False)
+        parts += _sorted_out(rows, "all", " with all the data", numbers=True)
+        parts += _sorted_out(rows, "training", " on the same training examples", numbers=False)
     return f"{_capital(REGIMES[regime])}, {_count(found, regime)}, {base}: {'; '.join(parts)}."
 
 
 def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> list[str]:
-    """Which signals are better, worse and not told apart; the first two with their numbers."""
+    """Which signals are better, worse and not told apart, the first two with numbers if wanted."""
     parts: list[str] = []
     for kind in ("better", "worse", "open"):
         own = [row for row in rows if row["data"] == data and standing(row) == kind]
@@ -111,7 +111,7 @@ def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> lis
                 f"{row['signal']} {interval(row, 'difference', size)}" if shown else row["signal"]
                 for row in own
             )
-            parts.append(f"{kind if kind != 'open' else 'not told apart'} {words}: {names}")
+            parts.append(f"{kind if kind != 'open' else 'not told apart'}{words}: {names}")
     return parts
 
 
@@ -124,7 +124,7 @@ def _against_training(found: Found, regime: str) -> str:
             rows = select(found.differences, *place, TRAINING)
             rows = [r for r in rows if r["signal"] not in (RANDOM, ORACLE, TIME, VALIDATION)]
             told = _sorted_out(rows, "all", "", numbers=True)
-            parts.append(f"{base}, {words}: {', '.join(part.replace(' :', ':') for part in told)}")
+            parts.append(f"{base}, {words}: {', '.join(told)}")
     return (
         f"Against the training loss alone on all the data, {REGIMES[regime]}: {'; '.join(parts)}."
     )

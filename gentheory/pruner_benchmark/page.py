@@ -26,6 +26,7 @@ from gentheory.pruner_benchmark.grids import (
     worker_grids,
 )
 from gentheory.pruner_benchmark.means import Means
+from gentheory.report.grids import Grid
 from gentheory.report.plain import plain, said, words
 from gentheory.report.templates import style, template
 from gentheory.study.provenance import provenance
@@ -34,6 +35,14 @@ _WHOLE = re.compile(r"(\[[^\]]*\])")
 """What must not break across lines in a finding: intervals."""
 _DIGITS = 5
 """Significant digits of the numbers in results.json."""
+_EVERY = "The same differences in each setting by itself, one worker."
+_RANKING = (
+    "Every model is held to its own final test loss or error; those that diverge are left out. "
+    "The bootstrap draws whole configurations, with all their seeds."
+)
+_LEVELS = "Means over the orders and over the settings of a regime, one worker."
+_SAVED = "How much sooner a study is as good as one that is pruned by the validation loss."
+_WORKERS = "The same studies on more asynchronous workers, by the pruners that look at rungs alone."
 
 
 @dataclass(frozen=True)
@@ -89,27 +98,14 @@ def compared(outcome: Outcome) -> Found:
     )
 
 
-def _sections(outcome: Outcome, found: Found) -> list[tuple[str, str, str, list[Any]]]:
+def _sections(outcome: Outcome, found: Found) -> list[tuple[str, str, str, list[Grid]]]:
     """Anchor, title, words and tables of what is folded."""
-    others = outcome.design.workers[1:]
     return [
-        ("every-setting", "Every setting", "Differences in each setting.", setting_grids(found)),
-        (
-            *("ranking", "Ranking", "Models that diverge are in no τ. Whole configurations are "),
-            tau_grids(found),
-        ),
-        (
-            *("levels", "Regret, false pruning and costs", "Means over orders, one worker."),
-            level_grids(found),
-        ),
-        (
-            *("saved", "Budget saved", "At the regret of validation-loss pruning."),
-            saving_grids(found),
-        ),
-        (
-            *("workers", "More workers", "The same studies on asynchronous workers."),
-            worker_grids(found, others),
-        ),
+        ("every-setting", "Every setting", _EVERY, setting_grids(found)),
+        ("ranking", "What ranks the models", _RANKING, tau_grids(found)),
+        ("levels", "Regret, false pruning and costs", _LEVELS, level_grids(found)),
+        ("saved", "Budget saved", _SAVED, saving_grids(found)),
+        ("workers", "More workers", _WORKERS, worker_grids(found, outcome.design.workers[1:])),
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from gentheory.pruner_benchmark import page as page_module
 from gentheory.pruner_benchmark.benchmark import Design, Outcome, bench
 from gentheory.pruner_benchmark.findings import Found, beyond, sentences, standing
 from gentheory.pruner_benchmark.grids import saving_grids, setting_grids, standing_grids, tau_grids
@@ -120,7 +121,10 @@ def test_every_table_has_all_its_cells(found: Found) -> None:
         assert all(np.isfinite(cell.shade) for row in grid.rows for cell in row)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "drawings", lambda found: [])
     file = tmp_path / "curves.parquet"
     rows = made_curves.setting(configs=16, seeds=1, epochs=3)
     with duckdb.connect() as connection:
