@@ -237,6 +237,9 @@ def bench_pruners(
     configs: Annotated[
         str, typer.Option(help="all, first-half or second-half, by a hash of their labels.")
     ] = "all",
+    free_looks: Annotated[
+        bool, typer.Option("--free-looks", help="Charge no look, to see what signals are worth.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core.")] = None,
     seed: Annotated[int, typer.Option(help="Of the orders and the resamples.")] = 0,
 ) -> None:
@@ -248,7 +251,7 @@ def bench_pruners(
     from gentheory.study.provenance import cores
 
     found = read(curves).half(configs)
-    design = Design(orders=orders, trials=trials, seed=seed)
+    design = Design(orders, trials, charged=not free_looks, seed=seed)
     with counting("replaying") as progress:
         outcome = bench(found, design, processes=workers or cores(), progress=progress)
     about = {"curves": curves.name, "configurations": configs}

@@ -125,11 +125,11 @@ class Candidates:
 class View:
     """A table as one arm sees it; the random signal depends on `seed` and on the order."""
 
-    def __init__(self, table: Table, arm: Arm, *, seed: int) -> None:
+    def __init__(self, table: Table, arm: Arm, *, seed: int, charged: bool = True) -> None:
         self._signal = values(table, arm)
         self._diverged = ~np.isfinite(table.columns[arm.data]["train_loss"])
         self._epoch_cost = table.cost(arm.data, "epoch_seconds")
-        self._look_cost = look_cost(table, arm)
+        self._look_cost = look_cost(table, arm) * charged
         self._noise = (seed, RANDOM, table.setting, arm.data) if arm.signal == RANDOM else None
 
     def along(self, order: Order) -> Candidates:

@@ -26,6 +26,8 @@ class Design:
     """Configurations that an order draws; all of them where there are fewer."""
     workers: tuple[int, ...] = (1, 4, 16)
     """Every pruner with the first number, those that look at rungs alone with the others."""
+    charged: bool = True
+    """Whether looks at a signal cost; without, what a signal is worth were it free."""
     resamples: int = 1000
     """Of the bootstrap."""
     seed: int = 0
@@ -123,7 +125,7 @@ def _piece(piece: Piece) -> tuple[str, Arm, Played]:
 
 def play(table: Table, arm: Arm, design: Design) -> Played:
     """One arm in one setting: its replays over all orders, and how it ranks the models."""
-    view = View(table, arm, seed=design.seed)
+    view = View(table, arm, seed=design.seed, charged=design.charged)
     rows: dict[Run, list[Mapping[str, float | Array]]] = {run: [] for run in design.runs()}
     with quiet():
         for number in range(design.orders):

@@ -187,6 +187,15 @@ def test_random_signals_differ_between_orders_and_not_between_runs() -> None:
     assert not np.array_equal(view.along(one).signal, other.along(one).signal)
 
 
+def test_looks_can_be_free() -> None:
+    (table,) = Curves(ROWS).tables()
+    order = draw_order(table, 0, trials=3, seed=0)
+    for charged, cost in ((True, 0.1), (False, 0.0)):
+        seen = View(table, REFERENCE, seed=0, charged=charged).along(order)
+        np.testing.assert_allclose(seen.look_cost, cost)
+        np.testing.assert_allclose(seen.epoch_cost, 1.0)
+
+
 def test_regret_is_measured_from_the_best_model_on_any_data() -> None:
     (table,) = Curves(ROWS).tables()
     order = draw_order(table, 0, trials=3, seed=0)
