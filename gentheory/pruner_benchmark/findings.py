@@ -103,8 +103,11 @@ def _verdict(found: Found, regime: str, base: str) -> str:
 def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> list[str]:
     """Which signals are better, worse and not told apart, the first two with numbers if wanted."""
     parts: list[str] = []
+    rows = [row for row in rows if row["data"] == data]
+    if rows and all(standing(row) == "open" for row in rows):
+        return [f"none told apart{words}"]
     for kind in ("better", "worse", "open"):
-        own = [row for row in rows if row["data"] == data and standing(row) == kind]
+        own = [row for row in rows if standing(row) == kind]
         if own:
             shown = numbers and kind != "open"
             names = ", ".join(

@@ -28,7 +28,7 @@ class Steps:
     regret: Array
     """From there on, shape [k]."""
     blind: float
-    """Before the first trial was trained to its end: the median over trials."""
+    """Before the first trial was trained to its end."""
 
     def at(self, budget: Array) -> Array:
         """The regret with these budgets."""
@@ -53,6 +53,8 @@ class Truth:
     """After the whole training, on the arm's data; nan where the model diverged; shape [n]."""
     best: Mapping[str, float]
     """The least over these trials, whatever data they were trained on."""
+    blind: Mapping[str, float]
+    """The median over those on the training examples: nothing is known yet, so no arm is ahead."""
 
     @classmethod
     def of(cls, table: Table, data: str, order: Order) -> "Truth":
@@ -66,12 +68,18 @@ class Truth:
             target: min(_least(own) for (_, name), own in finals.items() if name == target)
             for target in TARGETS
         }
-        return cls({name: own for (kind, name), own in finals.items() if kind == data}, best)
+        blind = {target: _median(finals["training", target]) for target in TARGETS}
+        own = {name: column for (kind, name), column in finals.items() if kind == data}
+        return cls(own, best, blind)
 
 
 def _least(column: Array) -> float:
+    return float(column[np.isfinite(column)].min(initial=np.inf))
+
+
+def _median(column: Array) -> float:
     known = column[np.isfinite(column)]
-    return float(known.min(initial=np.inf))
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def choices(seen: Candidates, done: Replay) -> tuple[Array, NDArray[np.intp]]:
@@ -90,10 +98,8 @@ def choices(seen: Candidates, done: Replay) -> tuple[Array, NDArray[np.intp]]:
 
 def steps(truth: Truth, target: str, spent: Array, chosen: NDArray[np.intp]) -> Steps:
     """Simple regret: the target of the choice less the best of all trials on any data."""
-    regret = truth.final[target] - truth.best[target]
-    finite = regret[np.isfinite(regret)]
-    blind = float(np.median(finite)) if len(finite) else np.nan
-    return Steps(spent, regret[chosen], blind)
+    best = truth.best[target]
+    return Steps(spent, truth.final[target][chosen] - best, truth.blind[target] - best)
 
 
 def scores(seen: Candidates, done: Replay, truth: Truth) -> dict[str, float | Array]:

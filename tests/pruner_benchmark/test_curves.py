@@ -203,3 +203,5 @@ def test_regret_is_measured_from_the_best_model_on_any_data() -> None:
     assert one.best == two.best
     assert one.best["test_loss"] == two.final["test_loss"].min()
     assert one.final["test_loss"].min() > one.best["test_loss"]
+    assert one.blind == two.blind
+    assert one.blind["test_loss"] == np.median(one.final["test_loss"])

@@ -37,7 +37,8 @@ def by_hand(*, epoch_cost: tuple[float, ...] = (1, 1, 1)) -> Candidates:
 
 TRUTH = Truth(
     {"test_loss": np.array([0.6, 0.2, 0.15]), "test_error": np.array([0.3, 0.1, 0.2])},
-    {"test_loss": 0.15, "test_error": 0.1},
+    best={"test_loss": 0.15, "test_error": 0.1},
+    blind={"test_loss": 0.2, "test_error": 0.2},
 )
 
 
@@ -58,7 +59,7 @@ def test_three_trials_by_hand() -> None:
 def test_regret_cost_and_false_pruning_by_hand() -> None:
     seen = by_hand()
     found = scores(seen, replay(seen, HALVING_3, workers=1, name="by hand"), TRUTH)
-    # Regrets are 0.45, 0.05 and 0: before the first end their median, then A's, then B's.
+    # Regrets are 0.45, 0.05 and 0: before the first end their median, B's, then A's.
     assert [found[f"test_loss.{share}"] for share in (10, 25, 50)] == pytest.approx(
         [0.05, 0.05, 0.45]
     )
