@@ -1,6 +1,5 @@
 """The command line. Heavy imports wait until a command runs, so that `--help` answers at once."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -209,6 +208,42 @@ def report(
 
 
 @app.command()
+def bench_pruners(
+    curves: Annotated[
+        Path, typer.Argument(help="Folder of a study of learning curves, or their Parquet file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the page.")],
+    orders: Annotated[int, typer.Option(min=2, help="Studies replayed of every kind.")] = 100,
+    trials: Annotated[int, typer.Option(min=3, help="Configurations that a study draws.")] = 64,
+    configs: Annotated[
+        str, typer.Option(help="all, first-half or second-half, by a hash of their labels.")
+    ] = "all",
+    free_looks: Annotated[
+        bool, typer.Option("--free-looks", help="Charge no look, to see what signals are worth.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the orders and the resamples.")] = 0,
+) -> None:
+    """Replay every pruner of Optuna on learning curves, with every signal, and write the page."""
+    from gentheory.progress import counting
+    from gentheory.pruner_benchmark.benchmark import Design, bench
+    from gentheory.pruner_benchmark.page import write_page
+    from gentheory.pruner_benchmark.source import read
+    from gentheory.study.provenance import cores
+
+    found = read(curves).half(configs)
+    design = Design(orders, trials, charged=not free_looks, seed=seed)
+    with counting("replaying") as progress:
+        outcome = bench(found, design, processes=workers or cores(), progress=progress)
+    about = {"curves": curves.name, "configurations": configs}
+    about["command"] = " ".join(["gentheory", *sys.argv[1:]])
+    written = write_page(outcome, about, out)
+    for number, finding in enumerate(written.findings, 1):
+        typer.echo(f"{number}. {finding}")
+    typer.echo(f"Report: {written.path}")
+
+
+@app.command()
 def measures() -> None:
     """List every measure, one line each: its name, its formula and what it costs."""
     from gentheory.measures import describe, names
@@ -233,6 +268,7 @@ def measure(
     """Measure a checkpoint of a study, or a model of one's own."""
     from gentheory import measures as families
     from gentheory.errors import InputError
+    from gentheory.own_model import options_of
     from gentheory.progress import measuring, show
 
     if not names:
@@ -244,7 +280,7 @@ def measure(
     subject = asked.load()
     with measuring(names) as progress:
         results = families.measure(
-            subject, names, seed=asked.seed, options=_options(option), progress=progress
+            subject, names, seed=asked.seed, options=options_of(option), progress=progress
         )
     show(results)
     asked.write(subject, results, results.to_json())
@@ -272,23 +308,3 @@ def diagnose(
     frame = found.frame()
     show_frame(frame)
     asked.write(subject, found.results, found.to_json(), frame)
-
-
-def _options(given: list[str]) -> dict[str, dict[str, Any]]:
-    """MEASURE.OPTION=VALUE, the value as JSON where it is, as text otherwise."""
-    from gentheory.errors import InputError
-
-    options: dict[str, dict[str, Any]] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        measure_name, dot, key = name.rpartition(".")
-        if not (equals and dot):
-            raise InputError(
-                f"-o {text}", "another form", "MEASURE.OPTION=VALUE", "-o tic.exact.damping=1e-2"
-            )
-        try:
-            parsed: Any = json.loads(value)
-        except ValueError:
-            parsed = value
-        options.setdefault(measure_name, {})[key] = parsed
-    return options

@@ -1,8 +1,7 @@
 """The outputs that the model would have for each example had it not been trained on it.
 
-With A_i = J_i (G + λ)⁻¹ J_iᵀ / n, for n examples trained on, they are
-f_i + (I − A_i Λ_i)⁻¹ A_i r_i, Λ_i and r_i the Hessian and the gradient of the loss in the outputs:
-exact for ridge regression (Rad & Maleki 2020).
+With A_i = J_i (G + λ)⁻¹ J_iᵀ / N they are f_i + (I − A_i Λ_i)⁻¹ A_i r_i, Λ_i and r_i the Hessian
+and the gradient of the loss in the outputs: exact for ridge regression (Rad & Maleki 2020).
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,3 +140,21 @@ def _dtype(name: str) -> torch.dtype:
     if name not in ("float32", "float64"):
         raise InputError("--dtype", repr(name), "float32 or float64", "choose one")
     return getattr(torch, name)
+
+
+def options_of(given: list[str]) -> dict[str, dict[str, Any]]:
+    """MEASURE.OPTION=VALUE, the value as JSON where it is, as text otherwise."""
+    options: dict[str, dict[str, Any]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        measure_name, dot, key = name.rpartition(".")
+        if not (equals and dot):
+            raise InputError(
+                f"-o {text}", "another form", "MEASURE.OPTION=VALUE", "-o tic.exact.damping=1e-2"
+            )
+        try:
+            parsed: Any = json.loads(value)
+        except ValueError:
+            parsed = value
+        options.setdefault(measure_name, {})[key] = parsed
+    return options

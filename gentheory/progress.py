@@ -91,6 +91,23 @@ def measuring(names: Sequence[str]) -> Generator[Callable[[str], None], None, No
         yield before
 
 
+@contextmanager
+def counting(what: str) -> Generator[Callable[[int, int, str], None], None, None]:
+    """A bar of pieces; tell it how many of all are done and what the last one was."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (*columns, TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def after(count: int, total: int, name: str) -> None:
+            bar.update(task, completed=count, total=total, description=f"{what} {name}")
+            if not console.is_terminal:
+                console.print(f"{count}/{total} {what} {name}", markup=False, highlight=False)
+
+        yield after
+
+
 def show(results: Results) -> None:
     """Print the estimates as a table, with what went wrong and what may mislead below it."""
     console = Console()

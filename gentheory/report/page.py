@@ -1,14 +1,10 @@
 """The page: one self-contained HTML file, beside it the figures and all numbers as JSON."""
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gentheory.plots.export import write
 from gentheory.report.along import in_words
@@ -31,6 +27,7 @@ from gentheory.report.grids import (
     word_grid,
 )
 from gentheory.report.pictures import Picture, pictures
+from gentheory.report.plain import plain, said, words
 from gentheory.report.population import MANY_SETTINGS
 from gentheory.report.shift_words import shift_grids, shift_sentences
 from gentheory.report.templates import style, template
@@ -97,7 +94,7 @@ def render_page(
         tested=len(analysis.population.tested),
         rivals=analysis.population.rivals,
         missing=_missing(analysis),
-        provenance={_words(key): _said(value) for key, value in tables.provenance.items()},
+        provenance={words(key): said(value) for key, value in tables.provenance.items()},
     )
 
 
@@ -222,31 +219,5 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         named["along_within"] = analysis.along.within
         named["along_across"] = analysis.along.across
     about = {"name": tables.name, "title": tables.title, "description": tables.description}
-    rows = {name: _plain(table.to_dict(orient="records")) for name, table in named.items()}
-    return {**about, "findings": findings, **rows, "provenance": _plain(tables.provenance)}
-
-
-def _plain(value: Any) -> Any:
-    """JSON values; what is none of them is written out."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
-
-
-def _said(value: Any) -> str:
-    """A value of the provenance in words."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_said, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+    rows = {name: plain(table.to_dict(orient="records")) for name, table in named.items()}
+    return {**about, "findings": findings, **rows, "provenance": plain(tables.provenance)}

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 _FOLDER = files("gentheory.report")
 
@@ -10,9 +10,13 @@ _FOLDER = files("gentheory.report")
 def template(name: str) -> Template:
     """The template in this file of the package: what it prints is escaped, and must be known."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(lambda file: (_FOLDER / file).read_text("utf-8")),
     )
-    return environment.from_string((_FOLDER / name).read_text("utf-8"))
+    return environment.get_template(name)
 
 
 def style() -> str:
