@@ -64,8 +64,7 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
     for picture in drawn:
         write(out / "figures" / f"{picture.name}.svg", picture.svg)
         write(out / "figures" / f"{picture.name}.png", picture.png)
-    results = json.dumps(_results(tables, analysis, found), allow_nan=False, indent=1)
-    write(out / "results.json", f"{results}\n".encode())
+    write(out / "results.json", _json(_results(tables, analysis, found)).encode())
     page = render_page(tables, analysis, found, drawn)
     return Report(write(out / "index.html", page.encode()), tuple(found))
 
@@ -211,7 +210,7 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "exclusions": analysis.exclusions,
         "misses": analysis.misses,
         "warnings": analysis.warnings,
-        "models": analysis.population.models,
+        "models": analysis.population.models.dropna(axis=1, how="all"),
     }
     if analysis.shift is not None:
         tables_of_shift = ("matched", "curve", "returns", "chosen")
@@ -223,6 +222,23 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
     about = {"name": tables.name, "title": tables.title, "description": tables.description}
     rows = {name: _plain(table.to_dict(orient="records")) for name, table in named.items()}
     return {**about, "findings": findings, **rows, "provenance": _plain(tables.provenance)}
+
+
+def _json(results: Mapping[str, Any]) -> str:
+    """One row of a table a line."""
+    texts = [f"{json.dumps(name)}: {_json_value(value)}" for name, value in results.items()]
+    return "{\n" + ",\n".join(texts) + "\n}\n"
+
+
+def _json_value(value: Any) -> str:
+    if not _is_table(value):
+        return json.dumps(value, allow_nan=False)
+    rows = (json.dumps(row, allow_nan=False) for row in value)
+    return "[\n" + ",\n".join(rows) + "\n]"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
 
 
 def _plain(value: Any) -> Any:
