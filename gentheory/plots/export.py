@@ -3,10 +3,15 @@
 import io
 import os
 import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gentheory.errors import InputError
 from gentheory.plots.style import styled
@@ -20,13 +25,44 @@ _METADATA: dict[Format, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
 }
 
+_CROWD = 1000
+"""Marks in one pair of axes from which on a vector file would be slow to open."""
+
 
 def render(figure: Figure, format: Format, *, dpi: int = 200) -> bytes:
     """The figure as a file's bytes; equal figures give equal bytes. `dpi` is that of a PNG."""
     buffer = io.BytesIO()
-    with styled():
+    with styled(), _crowds_as_pixels(figure):
         figure.savefig(buffer, format=format, dpi=dpi, metadata=_METADATA[format])
     return buffer.getvalue()
+
+
+@contextmanager
+def _crowds_as_pixels(figure: Figure) -> Generator[None, None, None]:
+    """Thousands of marks in axes are drawn as one picture in vector formats, text never."""
+    crowded = [marks for axes in figure.axes if _size(marks := _marks(axes)) > _CROWD]
+    changed = [mark for marks in crowded for mark in marks if not mark.get_rasterized()]
+    for mark in changed:
+        mark.set_rasterized(True)
+    try:
+        yield
+    finally:
+        for mark in changed:
+            mark.set_rasterized(False)
+
+
+def _marks(axes: Axes) -> list[Collection | Line2D]:
+    return [*axes.collections, *axes.lines]
+
+
+def _size(marks: Sequence[Collection | Line2D]) -> int:
+    """Points of the lines, and points or paths of the collections."""
+    return sum(
+        len(mark.get_xydata())
+        if isinstance(mark, Line2D)
+        else max(len(mark.get_offsets()), len(mark.get_paths()))
+        for mark in marks
+    )
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 200) -> Path:

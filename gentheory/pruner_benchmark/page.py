@@ -1,6 +1,5 @@
 """The page of a replay: one self-contained HTML file, its figures, and all numbers as JSON."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from gentheory.pruner_benchmark.grids import (
 )
 from gentheory.pruner_benchmark.means import Means
 from gentheory.report.grids import Grid
-from gentheory.report.plain import plain, said, words
+from gentheory.report.plain import as_json, plain, said, words
 from gentheory.report.templates import style, template
 from gentheory.study.provenance import provenance
 
@@ -68,8 +67,7 @@ def write_page(outcome: Outcome, about: Mapping[str, Any], out: Path) -> Page:
         write(out / "figures" / f"{picture.name}.png", picture.png)
     made_with = _made_with(outcome, about)
     results = {"findings": told, **_results(found), "provenance": plain(made_with)}
-    text = json.dumps(results, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    write(out / "results.json", f"{text}\n".encode())
+    write(out / "results.json", as_json(results).encode())
     page = template("pruners.html.jinja").render(
         style=style(),
         findings=[_WHOLE.split(finding) for finding in told],

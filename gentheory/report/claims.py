@@ -31,11 +31,12 @@ _STATISTICS: Mapping[str, tuple[Callable[..., float], Callable[..., NDArray[np.f
 def claims(tables: Tables, population: Population, resampling: Resampling) -> pd.DataFrame:
     """One row a claim of the study, in its order.
 
-    `says`, `source`, `number` (in words, what decides), `expected`, `value` with `value.low` and
-    `value.high` (95 % bootstrap over hyper-parameter points, the same in every setting),
-    `settings` and `models`, how many it rests on, and `verdict`: "agrees" where the whole interval
-    is as expected, "disagrees" where none of it is, else "undecided"; "no number" where there is
-    none. Raises `InputError` for a predictor, a target or a column that the tables do not have.
+    `says`, `source`, `why`, `number` (in words, what decides), `expected`, `value` with
+    `value.low` and `value.high` (95 % bootstrap over hyper-parameter points, the same in every
+    setting), `settings` and `models`, how many it rests on, and `verdict`: "agrees" where the
+    whole interval is as expected, "disagrees" where none of it is, else "undecided"; "no number"
+    where there is none. Raises `InputError` for a predictor, a target or a column that the tables
+    do not have.
     """
     rows: list[dict[str, Any]] = []
     if tables.claims:
@@ -45,7 +46,7 @@ def claims(tables: Tables, population: Population, resampling: Resampling) -> pd
 
 
 _COLUMNS = [
-    *("says", "source", "number", "expected", "value", "value.low", "value.high"),
+    *("says", "source", "why", "number", "expected", "value", "value.low", "value.high"),
     *("settings", "models", "verdict"),
 ]
 
@@ -62,6 +63,7 @@ def _row(
     return {
         "says": claim.says,
         "source": claim.source,
+        "why": claim.why,
         "number": number(claim),
         "expected": expected(claim),
         **cells,

@@ -254,7 +254,7 @@ def claim_grid(analysis: Analysis) -> Grid | None:
     """What was claimed, what was measured, and whether they agree; none where nothing was."""
     rows: list[list[Cell]] = []
     for row in _records(analysis.claims):
-        says = Cell(row["says"], tuple(filter(None, [row["source"]])))
+        says = Cell(row["says"], tuple(filter(None, [row["source"], row["why"]])))
         measured = Cell(tau(row["value"]), (bounds(row, "value"),))
         if math.isnan(row["value"]):
             measured = Cell("–", muted=True)

@@ -1,6 +1,5 @@
 """The page: one self-contained HTML file, beside it the figures and all numbers as JSON."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from gentheory.report.grids import (
     word_grid,
 )
 from gentheory.report.pictures import Picture, pictures
-from gentheory.report.plain import plain, said, words
+from gentheory.report.plain import as_json, plain, said, words
 from gentheory.report.population import MANY_SETTINGS
 from gentheory.report.shift_words import shift_grids, shift_sentences
 from gentheory.report.templates import style, template
@@ -61,8 +60,7 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
     for picture in drawn:
         write(out / "figures" / f"{picture.name}.svg", picture.svg)
         write(out / "figures" / f"{picture.name}.png", picture.png)
-    results = json.dumps(_results(tables, analysis, found), allow_nan=False, indent=1)
-    write(out / "results.json", f"{results}\n".encode())
+    write(out / "results.json", as_json(_results(tables, analysis, found)).encode())
     page = render_page(tables, analysis, found, drawn)
     return Report(write(out / "index.html", page.encode()), tuple(found))
 
@@ -209,7 +207,7 @@ def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[st
         "exclusions": analysis.exclusions,
         "misses": analysis.misses,
         "warnings": analysis.warnings,
-        "models": analysis.population.models,
+        "models": analysis.population.models.dropna(axis=1, how="all"),
     }
     if analysis.shift is not None:
         tables_of_shift = ("matched", "curve", "returns", "chosen")

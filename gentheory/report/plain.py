@@ -1,5 +1,6 @@
 """Values of any kind as strict JSON, and as words."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
+def as_json(results: Mapping[str, Any]) -> str:
+    """An object of plain values as strict JSON, with one row of a table a line."""
+    texts = [f"{_strict(name)}: {_lines(value)}" for name, value in results.items()]
+    return "{\n" + ",\n".join(texts) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
+        return "[\n" + ",\n".join(map(_strict, value)) + "\n]"
+    return _strict(value)
+
+
+def _strict(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def said(value: Any) -> str:

@@ -32,6 +32,8 @@ class Claim(Section):
 
     says: Annotated[str, Field(min_length=1)]
     source: str = ""
+    why: str = ""
+    """What explains that the outcome is another one; the page shows it beside the claim."""
     predictor: str
     """A measure, or one of the trivial baselines by its name in the tables."""
     target: str = "gap"

@@ -51,3 +51,16 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
         write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("count", "pictures"), [(900, 0), (5000, 1)])
+def test_thousands_of_marks_are_one_picture_in_a_vector_file(count, pictures):
+    figure = Figure()
+    axes = figure.add_subplot()
+    marks = axes.scatter(range(count), range(count))
+    axes.set_title("in letters")
+    svg = render(figure, "svg")
+    assert svg.count(b"<image") == pictures
+    assert b"in letters" in svg
+    assert len(svg) < 200_000
+    assert not marks.get_rasterized()
