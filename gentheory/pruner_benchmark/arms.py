@@ -119,7 +119,7 @@ class Candidates:
     @cached_property
     def measured(self) -> NDArray[np.bool_]:
         """After which epochs the signal was measured at all, shape [T]."""
-        return ~np.isnan(self.signal).all(axis=0)
+        return np.asarray(~np.isnan(self.signal).all(axis=0))
 
 
 class View:
