@@ -42,7 +42,8 @@ def curves(store: Store) -> Curves:
     `Store.table` does.
     """
     parts, place = store.study.parts, ["model", "epoch"]
-    models = pd.concat([_models(store, number) for number in range(len(parts))])
+    trained = sorted(set(map(int, store.table("models")["part"])))
+    models = pd.concat([_models(store, number) for number in trained])
     rows = models.merge(pd.DataFrame({"epoch": range(1, parts[0].training.epochs + 1)}), "cross")
     rows = rows.merge(store.table("curves"), on=place, how="left")
     rows = rows.merge(_losses(store), on=place, how="left")
@@ -65,17 +66,20 @@ def _losses(store: Store) -> pd.DataFrame:
     along = along.merge(ends, on=["model", "epoch"], how="left", suffixes=("", " of all"))
     for name in _TESTED:
         along[name] = along[f"{name} of all"].fillna(along[name])
-    return along.assign(test_error=1 - along["test_accuracy"])[["model", "epoch", *_LOSSES]]
+    along = along.assign(test_error=1 - along["test_accuracy"])
+    return along.loc[:, ["model", "epoch", *_LOSSES]]
 
 
 def _models(store: Store, number: int) -> pd.DataFrame:
     """The models of one part, by setting, data, configuration and seed."""
     models = store.table("models")
-    models = models[models["part"] == number].rename(columns={"architecture": "setting"})
+    models = models.loc[models["part"] == number, :]
+    models = models.rename(columns={"architecture": "setting"})
     repeats, validation = _checked(store, number)
-    n_train = models["n_train"].min()
+    sizes = sorted(set(map(int, models["n_train"])))
+    n_train = sizes[0]
     known = {n_train: "training", n_train + validation: "all"}
-    if other := sorted({*models["n_train"]} - {*known}):
+    if other := sorted(set(sizes) - set(known)):
         raise InputError(
             f"{store.path}, parts[{number}]",
             f"n_train {other[0]}",
@@ -84,13 +88,13 @@ def _models(store: Store, number: int) -> pd.DataFrame:
         )
     per_example = models["num_parameters"] / n_train
     models = models.assign(
-        data=models["n_train"].map(known),
+        data=[known[int(size)] for size in models["n_train"]],
         params_per_example=per_example,
         regime=["lazy" if ratio >= LAZY_FROM else "rich" for ratio in per_example],
         config=[f"{draw:04d}" for draw in models["draw"]],
         seed=models["seed"] % repeats,
     )
-    return models[[*_MODELS, *_VARIED]]
+    return models.loc[:, [*_MODELS, *_VARIED]]
 
 
 def _checked(store: Store, number: int) -> tuple[int, int]:
@@ -110,11 +114,11 @@ def _checked(store: Store, number: int) -> tuple[int, int]:
 def _seconds(store: Store, models: pd.DataFrame, criteria: Sequence[str]) -> pd.DataFrame:
     """What one model alone takes, for every combination of what this depends on."""
     costs = store.table("costs")
-    costs = costs[costs["what"].str.endswith(ALONE)]
+    costs = costs.loc[[str(what).endswith(ALONE) for what in costs["what"]], :]
     if costs.empty:
         cure = "set measures.alone = true, and run the study again"
         raise InputError(f"{store.path}, costs", "no model alone", "one of each stack", cure)
-    own = costs.assign(what=costs["what"].str.removesuffix(ALONE))
+    own = costs.assign(what=[str(what).removesuffix(ALONE) for what in costs["what"]])
     own = own.merge(models[["model", *_PRICED]], on="model")
     wide = own.pivot_table("seconds", _PRICED, "what", aggfunc="median").reset_index()
     found = wide[_PRICED].assign(epoch_seconds=wide[TRAINING], validation_seconds=wide[VALIDATION])

@@ -27,7 +27,12 @@ ALONG = ["tic.kfac", RESIDUALS]
 
 def study(**sections: Any) -> dict[str, Any]:
     training = tiny.training(
-        dtype="float64", epochs=3, checkpoints=[1, 2, 3], validation=20, keep_trajectory=True
+        dtype="float64",
+        epochs=3,
+        checkpoints=[1, 2, 3],
+        keep_trajectory=True,
+        validation=20,
+        test=30,
     )
     measures = {"names": ALONG, "along": ALONG, "options": OPTIONS, "examples": 24, "alone": True}
     grid = {"n_train": [60, 80], "seed": [0, 1]}
@@ -71,6 +76,17 @@ def test_validation_loss_is_the_mean_loss_of_the_examples_that_follow(store: Sto
             outputs = subject.risk.outputs(subject.risk.theta, held.inputs.double())
             loss = torch.nn.functional.cross_entropy(outputs, held.targets)
             assert rows[model] == pytest.approx(float(loss), rel=1e-12)
+
+
+def test_checkpoints_are_tested_on_the_first_examples_and_the_end_on_all(store: Store):
+    trajectory, models = store.table("trajectory"), store.table("models").set_index("model")
+    rows = trajectory[trajectory["epoch"] == 3].set_index("model")["test_loss"]
+    for model, subject in checkpoints(store, 3).items():
+        test = Recipe(**subject.record["data"]).test()
+        outputs = subject.risk.outputs(subject.risk.theta, test.inputs.double())
+        losses = torch.nn.functional.cross_entropy(outputs, test.targets, reduction="none")
+        assert rows[model] == pytest.approx(float(losses[:30].mean()), rel=1e-12)
+        assert models.loc[model, "test_loss"] == pytest.approx(float(losses.mean()), rel=1e-12)
 
 
 def test_measures_look_at_the_first_examples_for_a_training_on_all(store: Store):
@@ -150,6 +166,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "more validation examples than there are": (
         {"training": tiny.training(validation=1200, checkpoints=[1])},
         r"data\.n_train: found 1260, expected 1 to 1200",
+    ),
+    "more test examples than there are": (
+        {"training": tiny.training(test=598, checkpoints=[1])},
+        r"training\.test: found 598 examples, expected at most the 597 there are",
     ),
     "more examples to measure on than to train on": (
         {"measures": {"names": ["norms.distance"], "examples": 61}},
