@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.figure import Figure
@@ -58,9 +59,9 @@ def _marks(axes: Axes) -> list[Collection | Line2D]:
 def _size(marks: Sequence[Collection | Line2D]) -> int:
     """Points of the lines, and points or paths of the collections."""
     return sum(
-        len(mark.get_xydata())
+        len(np.asarray(mark.get_xydata()))
         if isinstance(mark, Line2D)
-        else max(len(mark.get_offsets()), len(mark.get_paths()))
+        else max(len(np.asarray(mark.get_offsets())), len(mark.get_paths()))
         for mark in marks
     )
 
