@@ -26,8 +26,8 @@ _METADATA: dict[Format, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
 }
 
-_CROWD = 1000
-"""Marks in one pair of axes from which on a vector file would be slow to open."""
+_CROWD = 2000
+"""Marks of a figure from which on a vector file would be large and slow to open."""
 
 
 def render(figure: Figure, format: Format, *, dpi: int = 200) -> bytes:
@@ -40,9 +40,9 @@ def render(figure: Figure, format: Format, *, dpi: int = 200) -> bytes:
 
 @contextmanager
 def _crowds_as_pixels(figure: Figure) -> Generator[None, None, None]:
-    """Thousands of marks in axes are drawn as one picture in vector formats, text never."""
-    crowded = [marks for axes in figure.axes if _size(marks := _marks(axes)) > _CROWD]
-    changed = [mark for marks in crowded for mark in marks if not mark.get_rasterized()]
+    """Thousands of marks are drawn as pictures in vector formats, text never."""
+    marks = [mark for axes in figure.axes for mark in _marks(axes) if not mark.get_rasterized()]
+    changed = marks if _size(marks) > _CROWD else []
     for mark in changed:
         mark.set_rasterized(True)
     try:
