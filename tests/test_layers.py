@@ -56,6 +56,7 @@ SIDEWAYS = {
     ("report", "plots"),
     ("trust", "report"),
     ("cli", "progress"),
+    ("cli", "own_model"),
     ("asked", "own_model"),
     ("cli", "asked"),
     ("cli", "rows"),

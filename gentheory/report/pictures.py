@@ -28,6 +28,8 @@ from gentheory.study.tables import Tables
 NARROW: Mapping[str, Any] = {"columns": 2, "width": 3.9}
 """What makes panels fit into the window of a telephone."""
 _PIXELS_PER_INCH = 96
+_CROWD = 24
+"""Settings beyond which lines through all of them hide each other; the heat maps show them."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
 
 
 def _regime(analysis: Analysis) -> Picture | None:
-    """None where the study names no measure that tells regimes apart, or has one setting."""
+    """None where the study names no measure that tells regimes apart, or for one or a crowd."""
     medians, tested = analysis.regimes, analysis.population.tested
     known = np.isfinite(np.asarray(medians["median"], dtype=float))
     medians = medians.loc[medians["setting"].isin(tested) & known]
-    if medians["setting"].nunique() < 2:
+    if not 2 <= medians["setting"].nunique() <= _CROWD:
         return None
     targets = ((analysis.correlations, "the gap"), (analysis.criteria, "the test loss"))
     parts = [

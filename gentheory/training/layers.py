@@ -206,8 +206,10 @@ class Mapped:
         self, tensors: Tensors, statistics: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, Pullback]:
         kept = torch.is_grad_enabled()
-        # Contiguous: under `vmap` a module must not ask for another layout, as GroupNorm does.
-        inputs = x.detach().contiguous().requires_grad_(kept and x.is_floating_point())
+        # Under `vmap` a module must not ask for another layout, as GroupNorm does wherever strides,
+        # those of axes of length 1 too, are not the usual ones; `contiguous` leaves these alone.
+        inputs = x.detach().clone(memory_format=torch.contiguous_format)
+        inputs.requires_grad_(kept and x.is_floating_point())
         leaves = {
             name: tensors[full].detach().requires_grad_(kept) for name, full in self.names.items()
         }
