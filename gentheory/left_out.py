@@ -161,9 +161,13 @@ def without_example_at_the_end(
 ) -> LeftOut:
     """By the Jacobians at the trained parameters alone, with ridge."""
     risk = checkpoint.risk
-    examples, influence = Examples.of(risk), _together if outputs == "together" else _apart
+    examples = Examples.of(risk)
     middles = _chosen_middles(checkpoint, examples, curvature, outputs)
-    a, ridge, top = influence(checkpoint, curvature, middles, damping, absolute_damping, max_size)
+    given = (damping, absolute_damping, max_size)
+    if outputs == "together":
+        a, ridge, top = _together(checkpoint, *given)
+    else:
+        a, ridge, top = _apart(checkpoint, curvature, middles, *given)
     r = _chosen_residuals(checkpoint, examples, residuals)
     direct = torch.einsum("ncd,nd->nc", a, r) * _share(checkpoint)
     eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
@@ -185,12 +189,7 @@ _Influence = tuple[Float[Tensor, "N C C"], float, float | None]
 
 
 def _together(
-    checkpoint: Checkpoint,
-    _curvature: When,
-    _middles: Float[Tensor, "N C C"],
-    damping: Damping,
-    absolute_damping: float | None,
-    max_size: int,
+    checkpoint: Checkpoint, damping: Damping, absolute_damping: float | None, max_size: int
 ) -> _Influence:
     risk = checkpoint.risk
     modes = output_modes(risk, max_size=max_size)
