@@ -45,7 +45,7 @@ class Task:
     ) -> tuple[Float[Tensor, "M B ..."], Tensor]:
         """Inputs and targets of these models' own examples."""
         index = self.index(models, examples)
-        return gathered(self.data.inputs, index).to(dtype), self.data.targets[index]
+        return gathered(self.data.inputs, index).to(dtype), gathered(self.data.targets, index)
 
     def statistics(self, theta: Float[Tensor, "M P"]) -> dict[str, Tensor]:
         """Running statistics of each model before the first step, [M, ...] by name."""

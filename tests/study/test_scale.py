@@ -15,7 +15,7 @@ from gentheory.study import catalogue, gather
 from gentheory.study.query import ask
 from gentheory.study.spec import parse
 from gentheory.study.standing import Counts, count
-from gentheory.study.store import Store
+from gentheory.study.store import TABLES, TABLES_ALONG, Store
 
 MANY = pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
 
@@ -36,6 +36,10 @@ def test_planned_counted_and_asked(tmp_path: Path, models: int) -> None:
     assert len(store.sizes) == models // 16
     with told("making the shards"):
         synthetic.commit(store)
+    with told("gathering, which a run does as each block of shards is whole"):
+        shards = [*store.sizes]
+        for last in {*shards[gather.BLOCK - 1 :: gather.BLOCK], shards[-1]}:
+            gather.extend(store.path, (*TABLES, *TABLES_ALONG), shards, last)
     with told("status"):
         assert count(Store.open(store.path)).done == models
     sql = "select architecture, count(*) from models group by 1 order by 1"

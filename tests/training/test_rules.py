@@ -90,14 +90,13 @@ def test_a_stack_is_its_models_to_the_last_digit(name: str):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_step_leaves_its_arguments_alone(name: str):
+def test_a_step_leaves_all_but_the_gradient_alone(name: str):
     rule = rule_of(name)
     _, state = rule.step(THETA, rule.start(THETA), SLOPES[0], RATES[:, None])
     before = {key: value.clone() for key, value in state.items()}
     theta, gradient = THETA.clone(), SLOPES[1].clone()
     rule.step(theta, state, gradient, RATES[:, None])
     assert torch.equal(theta, THETA)
-    assert torch.equal(gradient, SLOPES[1])
     assert all(torch.equal(state[key], value) for key, value in before.items())
 
 

@@ -41,7 +41,7 @@ def rule(
         return Adam(*betas, weight_decay, decoupled=name == "adamw")
     if name == "rmsprop":
         return RMSprop(momentum, weight_decay, own["beta2"], own["epsilon"])
-    return SGD(momentum, weight_decay, nesterov)
+    return SGD(momentum, weight_decay, nesterov, decays=bool(weight_decay.any()))
 
 
 def search(name: Name, own: Mapping[str, Tensor], layout: Layout) -> Search | None:
