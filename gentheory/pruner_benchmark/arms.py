@@ -12,11 +12,16 @@ from gentheory.pruner_benchmark.curves import SECONDS, Array, Data, Table
 from gentheory.seeds import generator, seed_of
 
 VALIDATION = "validation loss"
+REFITTED = "validation loss, its choice trained again on all data"
 TRAINING = "training loss"
 TIME = "epochs × learning rate"
 RANDOM = "random"
 ORACLE = "oracle"
-_COLUMNS = {VALIDATION: "validation_loss", TRAINING: "train_loss"}
+_COLUMNS = {
+    VALIDATION: "validation_loss",
+    REFITTED: "validation_loss",
+    TRAINING: "train_loss",
+}
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,25 @@ class Arm:
     @property
     def is_criterion(self) -> bool:
         """Whether it predicts the gap, and is none of the baselines and bounds."""
-        return self.signal not in (VALIDATION, TRAINING, TIME, RANDOM, ORACLE)
+        return self.signal not in (VALIDATION, REFITTED, TRAINING, TIME, RANDOM, ORACLE)
+
+    @property
+    def final_data(self) -> Data:
+        """What the model that is chosen in the end was trained on."""
+        return "all" if self.signal == REFITTED else self.data
 
 
 REFERENCE = Arm(VALIDATION, "training")
 """What the others are compared with: the usual way of pruning."""
+REFIT = Arm(REFITTED, "training")
+"""What one can do with all data who prunes by the validation loss, for one training more."""
 
 
 def arms(table: Table, criteria: Sequence[str]) -> list[Arm]:
     """The reference first, then every other signal on the training examples and on all data."""
     signals = (TRAINING, *criteria, TIME, RANDOM, ORACLE)
     found: list[Arm] = [Arm(signal, data) for data in table.columns for signal in signals]
-    return [REFERENCE, *found]
+    return [REFERENCE, *([REFIT] if "all" in table.columns else []), *found]
 
 
 def values(table: Table, arm: Arm) -> Array:
@@ -71,7 +83,7 @@ def look_cost(table: Table, arm: Arm) -> Array:
     A validation loss costs one pass over the validation examples, a criterion its own seconds;
     a training loss costs nothing, as it comes with training.
     """
-    if arm == REFERENCE:
+    if arm in (REFERENCE, REFIT):
         return table.cost("training", "validation_seconds")
     if not arm.is_criterion:
         return np.zeros(len(table.configs))
@@ -110,6 +122,8 @@ class Candidates:
     """Of one epoch of training, shape [n]."""
     look_cost: Array
     """Of one look at the signal, shape [n]."""
+    refit_cost: Array
+    """Of training a choice once more, 0 where it is taken as it is; shape [n]."""
 
     @property
     def horizon(self) -> int:
@@ -130,6 +144,8 @@ class View:
         self._diverged = ~np.isfinite(table.columns[arm.data]["train_loss"])
         self._epoch_cost = table.cost(arm.data, "epoch_seconds")
         self._look_cost = look_cost(table, arm) * charged
+        again = table.horizon * table.cost("all", "epoch_seconds") if arm == REFIT else 0.0
+        self._refit_cost = np.broadcast_to(again, len(table.configs))
         self._noise = (seed, RANDOM, table.setting, arm.data) if arm.signal == RANDOM else None
 
     def along(self, order: Order) -> Candidates:
@@ -139,5 +155,6 @@ class View:
         if self._noise is not None:
             stream = generator(*self._noise, order.number)
             signal = torch.rand(signal.shape, generator=stream, dtype=torch.float64).numpy()
-        costs = self._epoch_cost[order.configs], self._look_cost[order.configs]
+        each = self._epoch_cost, self._look_cost, self._refit_cost
+        costs = (cost[order.configs] for cost in each)
         return Candidates(signal, self._diverged[place], *costs)

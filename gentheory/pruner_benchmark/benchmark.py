@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from gentheory.errors import InputError
-from gentheory.pruner_benchmark.arms import ORACLE, RANDOM, Arm, View, arms, draw_order
+from gentheory.pruner_benchmark.arms import (
+    ORACLE,
+    RANDOM,
+    REFITTED,
+    Arm,
+    View,
+    arms,
+    draw_order,
+)
 from gentheory.pruner_benchmark.bases import BASES, LOOKING_AT_RUNGS
 from gentheory.pruner_benchmark.curves import Array, Curves, Table
 from gentheory.pruner_benchmark.ranking import Tau, taus
@@ -130,7 +138,7 @@ def play(table: Table, arm: Arm, design: Design) -> Played:
     with quiet():
         for number in range(design.orders):
             order = draw_order(table, number, trials=design.trials, seed=design.seed)
-            seen, truth = view.along(order), Truth.of(table, arm.data, order)
+            seen, truth = view.along(order), Truth.of(table, arm.final_data, order)
             for run, found in rows.items():
                 done = replay(seen, run.base, workers=run.workers, name=f"order {number}")
                 found.append(scores(seen, done, truth))
@@ -138,6 +146,6 @@ def play(table: Table, arm: Arm, design: Design) -> Played:
         run: {name: np.array([row[name] for row in found]) for name in found[0]}
         for run, found in rows.items()
     }
-    ranked = arm.signal not in (RANDOM, ORACLE)
+    ranked = arm.signal not in (REFITTED, RANDOM, ORACLE)
     found = taus(table, arm, resamples=design.resamples, seed=design.seed) if ranked else []
     return Played(played, found)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gentheory.pruner_benchmark.arms import ORACLE, RANDOM, Arm
+from gentheory.pruner_benchmark.arms import ORACLE, RANDOM, REFIT, REFITTED, Arm
 from gentheory.pruner_benchmark.benchmark import Run
 from gentheory.pruner_benchmark.curves import Array
 from gentheory.pruner_benchmark.means import LEVEL, Means, Scope
@@ -46,7 +46,7 @@ def differences(means: Means) -> pd.DataFrame:
     rows = [
         row
         for scope, run in each_run(means)
-        for rival in RIVALS
+        for rival in (*RIVALS, REFITTED)
         for row in _adjusted(list(_against(means, scope, run, rival)))
     ]
     return pd.DataFrame(rows)
@@ -54,8 +54,8 @@ def differences(means: Means) -> pd.DataFrame:
 
 def _against(means: Means, scope: Scope, run: Run, rival: str) -> Iterator[dict[str, Any]]:
     for arm in means.arms(scope):
-        other = rivals(arm).get(rival)
-        if other is None:
+        other = (rivals(arm) | ({} if arm == REFIT else {REFITTED: REFIT})).get(rival)
+        if other is None or other not in means.arms(scope):
             continue
         lead = means.of(scope, run, arm, REGRETS) - means.of(scope, run, other, REGRETS)
         for place, metric in enumerate(REGRETS):

@@ -7,7 +7,7 @@ import pandas as pd
 from gentheory.plots.along_training import MAX_PANELS, along_training
 from gentheory.plots.paired_bars import paired_bars
 from gentheory.plots.regret_curves import regret_curves
-from gentheory.pruner_benchmark.arms import RANDOM, TIME, VALIDATION
+from gentheory.pruner_benchmark.arms import RANDOM, REFITTED, TIME, VALIDATION
 from gentheory.pruner_benchmark.bases import BASES
 from gentheory.pruner_benchmark.findings import (
     MAIN_BASES,
@@ -105,7 +105,7 @@ def _taus(found: Found) -> Picture:
 def _series(table: pd.DataFrame) -> pd.DataFrame:
     """The validation loss, and what the others see of all the data."""
     data = "all" if "all" in set(map(str, table["data"])) else "training"
-    kept = (table["signal"] == VALIDATION) | (table["data"] == data)
+    kept = table["signal"].isin([VALIDATION, REFITTED]) | (table["data"] == data)
     kept &= table["signal"] != TIME
     return table.loc[kept].assign(series=table.loc[kept, "arm"])
 

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gentheory.pruner_benchmark.arms import ORACLE, RANDOM, TIME, TRAINING, VALIDATION
+from gentheory.pruner_benchmark.arms import (
+    ORACLE,
+    RANDOM,
+    REFITTED,
+    TIME,
+    TRAINING,
+    VALIDATION,
+)
 from gentheory.pruner_benchmark.bases import HALVING_3, HYPERBAND
 from gentheory.pruner_benchmark.ranking import RUNGS
 from gentheory.report.numbers import interval, size, tau
@@ -18,6 +25,11 @@ REGIMES = {"lazy": "inside the NTK regime (lazy)", "rich": "outside the NTK regi
 TARGET_WORDS = {"test_loss": "test loss", "test_error": "test error"}
 MAIN_BASES = (HALVING_3, HYPERBAND)
 """What the findings are about, with one worker."""
+_ASIDE = (REFITTED, TIME, RANDOM, ORACLE)
+_RIVAL_WORDS = {
+    REFITTED: "validation-loss pruning whose choice is then trained once more on all the data",
+    TRAINING: "the training loss alone",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ def sentences(found: Found) -> list[str]:
     regimes = [regime for regime in REGIMES if regime in found.settings]
     told = [_tally(found, regime) for regime in regimes]
     told += [_verdict(found, regime, base) for regime in regimes for base in MAIN_BASES]
-    told += [_against_training(found, regime) for regime in regimes]
+    told += [_against(found, regime, REFITTED) for regime in regimes]
+    told += [_against(found, regime, TRAINING) for regime in regimes]
     told += [_losses(found), *(_taus(found, regime) for regime in regimes)]
     told += [_savings(found, regime) for regime in regimes]
     return [*told, _certainty(found)]
@@ -67,7 +80,7 @@ def _tally(found: Found, regime: str) -> str:
         for target in TARGET_WORDS:
             place = found.workers, regime, base, f"{target}.area", VALIDATION
             for row in select(found.differences, *place):
-                if row["data"] == "all" and row["signal"] not in (RANDOM, ORACLE, TIME):
+                if row["data"] == "all" and row["signal"] not in _ASIDE:
                     kinds.setdefault(row["signal"], []).append(standing(row))
     parts = [f"{signal} {_counted(told)}" for signal, told in kinds.items()]
     return (
@@ -87,7 +100,7 @@ def _verdict(found: Found, regime: str, base: str) -> str:
     parts: list[str] = []
     for target, words in TARGET_WORDS.items():
         rows = select(found.differences, found.workers, regime, base, f"{target}.area", VALIDATION)
-        rows = [row for row in rows if row["signal"] not in (RANDOM, ORACLE, TIME)]
+        rows = [row for row in rows if row["signal"] not in _ASIDE]
         (level,) = (
             row
             for row in select(found.levels, found.workers, regime, base, f"{target}.area")
@@ -118,18 +131,18 @@ def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> lis
     return parts
 
 
-def _against_training(found: Found, regime: str) -> str:
-    """Whether a criterion is worth more than the training loss that it contains."""
+def _against(found: Found, regime: str, rival: str) -> str:
+    """Whether a criterion is worth more than its strongest rivals, one of which it contains."""
     parts: list[str] = []
     for base in MAIN_BASES:
         for target, words in TARGET_WORDS.items():
             place = found.workers, regime, base, f"{target}.area"
-            rows = select(found.differences, *place, TRAINING)
-            rows = [r for r in rows if r["signal"] not in (RANDOM, ORACLE, TIME, VALIDATION)]
+            rows = select(found.differences, *place, rival)
+            rows = [r for r in rows if r["signal"] not in (*_ASIDE, VALIDATION)]
             told = _sorted_out(rows, "all", "", numbers=True)
             parts.append(f"{base}, {words}: {', '.join(told)}")
     return (
-        f"Against the training loss alone on all the data, {REGIMES[regime]}: {'; '.join(parts)}."
+        f"Against {_RIVAL_WORDS[rival]}, {REGIMES[regime]}, with all the data: {'; '.join(parts)}."
     )
 
 
@@ -225,7 +238,7 @@ def select(
 
 
 def _criterion(row: Row, data: str | None = None) -> bool:
-    known = (VALIDATION, TRAINING, TIME, RANDOM, ORACLE)
+    known = (VALIDATION, TRAINING, *_ASIDE)
     return row["signal"] not in known and data in (None, row["data"])
 
 

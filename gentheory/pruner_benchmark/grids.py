@@ -11,6 +11,7 @@ from gentheory.plots.style import unbroken
 from gentheory.pruner_benchmark.arms import (
     ORACLE,
     RANDOM,
+    REFITTED,
     TIME,
     TRAINING,
     VALIDATION,
@@ -26,7 +27,7 @@ from gentheory.report.grids import Cell, Grid
 from gentheory.report.numbers import bounds, probability, size, tau
 
 Row = dict[str, Any]
-_BASELINES = (VALIDATION, TRAINING, TIME, RANDOM, ORACLE)
+_BASELINES = (VALIDATION, REFITTED, TRAINING, TIME, RANDOM, ORACLE)
 _WHAT = {
     "test_loss.area": "regret of the test loss, over all budgets",
     "test_loss.10": "regret of the test loss, 10 % of the budget",

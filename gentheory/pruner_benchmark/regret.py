@@ -86,14 +86,16 @@ def choices(seen: Candidates, done: Replay) -> tuple[Array, NDArray[np.intp]]:
     """Budgets at which the choice changes, and the trial chosen from there on; shapes [k].
 
     The choice is the trial of the lowest final signal among those completed so far; the first
-    of several.
+    of several. One that is trained once more is there that much later.
     """
     final = seen.signal[:, -1]
     ended = np.flatnonzero((done.outcome == COMPLETE) & np.isfinite(final))
     ended = ended[np.argsort(done.ended[ended], kind="stable")]
     least = np.minimum.accumulate(final[ended])
     changes = np.flatnonzero(np.diff(least, prepend=np.inf) < 0)
-    return done.spent(done.ended[ended[changes]]), ended[changes]
+    chosen = ended[changes]
+    there = done.spent(done.ended[chosen]) + seen.refit_cost[chosen]
+    return np.maximum.accumulate(there), chosen
 
 
 def steps(truth: Truth, target: str, spent: Array, chosen: NDArray[np.intp]) -> Steps:
@@ -123,8 +125,10 @@ def scores(seen: Candidates, done: Replay, truth: Truth) -> dict[str, float | Ar
         found[f"{target}.curve"] = own.at(GRID * full)
     found |= {f"false.{100 * s:.0f}": false_pruning(truth, done, s, horizon) for s in BEST}
     trained, measured = done.epochs @ seen.epoch_cost, done.looks @ seen.look_cost
-    found |= {"epochs": float(done.epochs.sum()), "cost": trained + measured}
-    return found | {"measuring": measured / (trained + measured), "wall": done.finish.max()}
+    again = float(seen.refit_cost[chosen[-1]]) if len(chosen) else 0.0
+    total = trained + measured + again
+    found |= {"epochs": float(done.epochs.sum()), "cost": total}
+    return found | {"measuring": measured / total, "wall": done.finish.max() + again}
 
 
 def false_pruning(truth: Truth, done: Replay, share: float, horizon: int) -> float:

@@ -86,7 +86,8 @@ def test_the_numbers_beside_the_page(page: Page, found: Found) -> None:
 
 def test_findings_say_where_a_criterion_stands(found: Found) -> None:
     told = sentences(found)
-    assert len(told) == 14
+    assert len(told) == 16
+    assert sum("trained once more on all the data" in text for text in told) == 2
     assert told[0].startswith("Inside the NTK regime (lazy), 1 setting: at equal budget and with")
     assert re.search(r"; tic (better in \d|not told apart in any) of 4\.$", told[1])
     assert told[2].startswith("Inside the NTK regime (lazy), 1 setting, SuccessiveHalving η 3: ")

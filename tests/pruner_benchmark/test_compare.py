@@ -45,7 +45,7 @@ def test_the_oracle_ends_without_regret_and_noise_is_the_worst(outcome: Outcome)
                 axis=0,
             )
             for arm in outcome.arms("wide")
-            if arm.data == "training"
+            if arm.final_data == "training"
         }
         # On the training examples alone no model gets below the gain of all the data.
         np.testing.assert_allclose(curves[ORACLE][:, -1], 0.05, atol=1e-12)

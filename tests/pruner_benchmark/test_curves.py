@@ -11,6 +11,7 @@ from gentheory.pruner_benchmark.arms import (
     ORACLE,
     RANDOM,
     REFERENCE,
+    REFIT,
     TIME,
     TRAINING,
     Arm,
@@ -53,6 +54,7 @@ def test_costs_are_each_configurations_median_in_epochs() -> None:
     np.testing.assert_allclose(table.cost("training", "epoch_seconds"), [1.0, 3.0, 1.0])
     np.testing.assert_allclose(table.cost("all", "epoch_seconds"), 1.1)
     np.testing.assert_allclose(look_cost(table, REFERENCE), 0.1)
+    np.testing.assert_allclose(look_cost(table, REFIT), 0.1)
     np.testing.assert_allclose(look_cost(table, Arm("tic", "all")), 0.2)
     np.testing.assert_array_equal(look_cost(table, Arm(TRAINING, "all")), 0)
 
@@ -115,7 +117,8 @@ def test_arms_are_the_reference_and_all_others_on_both_kinds_of_data() -> None:
     (table,) = Curves(ROWS).tables()
     found = arms(table, ("tic",))
     assert found[0] == REFERENCE
-    assert [arm.label for arm in found[1:]] == [
+    assert found[1] == REFIT
+    assert [arm.label for arm in found[2:]] == [
         *("training loss", "tic", "epochs × learning rate", "random", "oracle"),
         *("training loss, all data", "tic, all data", "epochs × learning rate, all data"),
         *("random, all data", "oracle, all data"),
@@ -131,6 +134,7 @@ def test_what_each_arm_sees() -> None:
     (table,) = Curves(rows).tables()
     own = table.columns["training"]
     np.testing.assert_array_equal(values(table, REFERENCE), own["validation_loss"])
+    np.testing.assert_array_equal(values(table, REFIT), own["validation_loss"])
     np.testing.assert_array_equal(values(table, Arm(TRAINING, "training")), own["train_loss"])
     np.testing.assert_array_equal(values(table, Arm(TIME, "training")), -own["training_time"])
     oracle = values(table, Arm(ORACLE, "training"))
@@ -205,3 +209,14 @@ def test_regret_is_measured_from_the_best_model_on_any_data() -> None:
     assert one.final["test_loss"].min() > one.best["test_loss"]
     assert one.blind == two.blind
     assert one.blind["test_loss"] == np.median(one.final["test_loss"])
+
+
+def test_a_choice_trained_again_is_held_to_what_it_is_then_and_pays_for_it() -> None:
+    (table,) = Curves(ROWS).tables()
+    order = draw_order(table, 0, trials=3, seed=0)
+    seen = View(table, REFIT, seed=0).along(order)
+    again = table.horizon * table.cost("all", "epoch_seconds")[order.configs]
+    np.testing.assert_array_equal(seen.refit_cost, again)
+    assert (again > 0).all()
+    np.testing.assert_array_equal(View(table, REFERENCE, seed=0).along(order).refit_cost, 0)
+    assert (REFIT.data, REFIT.final_data, REFERENCE.final_data) == ("training", "all", "training")

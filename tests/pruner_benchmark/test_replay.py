@@ -1,6 +1,7 @@
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -30,9 +31,8 @@ def silent() -> Iterator[None]:
 def by_hand(*, epoch_cost: tuple[float, ...] = (1, 1, 1)) -> Candidates:
     """Three trials A, B, C over three epochs, so that halving by three has rungs at 1 and 3."""
     signal = np.array([[0.9, 0.8, 0.5], [0.5, 0.4, 0.3], [0.7, 0.6, 0.1]])
-    return Candidates(
-        signal, np.zeros((3, 3), dtype=bool), np.array(epoch_cost, dtype=float), np.full(3, 0.5)
-    )
+    costs = np.array(epoch_cost, dtype=float), np.full(3, 0.5), np.zeros(3)
+    return Candidates(signal, np.zeros((3, 3), dtype=bool), *costs)
 
 
 TRUTH = Truth(
@@ -107,9 +107,8 @@ def many(count: int = 24, epochs: int = 9, seed: int = 0) -> Candidates:
     random = np.random.default_rng(seed)
     final = random.uniform(size=(count, 1))
     signal = final + np.exp(-np.arange(epochs) / 2) + 0.1 * random.normal(size=(count, epochs))
-    return Candidates(
-        signal, np.zeros((count, epochs), dtype=bool), np.ones(count), np.full(count, 0.1)
-    )
+    costs = np.ones(count), np.full(count, 0.1), np.zeros(count)
+    return Candidates(signal, np.zeros((count, epochs), dtype=bool), *costs)
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -163,11 +162,9 @@ def test_a_diverged_model_ends_its_trial_and_is_never_chosen(base: str) -> None:
     signal, diverged = seen.signal.copy(), seen.diverged.copy()
     diverged[2, 4:] = True
     signal[2] = -5.0  # The best so far, so that no pruner would end it.
-    done = replay(
-        Candidates(signal, diverged, seen.epoch_cost, seen.look_cost), base, workers=1, name="nan"
-    )
+    done = replay(replace(seen, signal=signal, diverged=diverged), base, workers=1, name="nan")
     assert (done.outcome[2], done.epochs[2]) == (DIVERGED, 5)
-    _, chosen = choices(Candidates(signal, diverged, seen.epoch_cost, seen.look_cost), done)
+    _, chosen = choices(replace(seen, signal=signal, diverged=diverged), done)
     assert 2 not in chosen
 
 
@@ -176,7 +173,7 @@ def test_what_is_unknown_goes_on_is_charged_and_is_not_chosen(base: str) -> None
     seen = many()
     signal = seen.signal.copy()
     signal[0] = np.nan
-    unknown = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    unknown = replace(seen, signal=signal)
     done = replay(unknown, base, workers=1, name="unknown")
     assert (done.outcome[0], done.epochs[0]) == (UNKNOWN, 9)
     assert done.looks[0] >= 1
@@ -187,7 +184,7 @@ def test_a_rung_is_made_up_for_where_its_value_was_unknown() -> None:
     seen = by_hand()
     signal = seen.signal.copy()
     signal[2, 0] = np.nan
-    late = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    late = replace(seen, signal=signal)
     done = replay(late, HALVING_3, workers=1, name="late")
     assert (done.outcome[2], done.epochs[2], done.looks[2]) == (PRUNED, 2, 2)
 
@@ -197,11 +194,11 @@ def test_nobody_looks_where_nothing_was_measured() -> None:
     seen = by_hand()
     signal = seen.signal.copy()
     signal[:, 1] = np.nan
-    sparse = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    sparse = replace(seen, signal=signal)
     done = replay(sparse, MEDIAN, workers=1, name="sparse")
     assert list(done.looks) == [2, 2, 2]
     signal[:, 2] = np.nan
-    unknown = Candidates(signal, seen.diverged, seen.epoch_cost, seen.look_cost)
+    unknown = replace(seen, signal=signal)
     done = replay(unknown, NOP, workers=1, name="sparse")
     assert list(done.looks) == [0, 0, 0]
     assert list(done.outcome) == [UNKNOWN] * 3
@@ -210,7 +207,7 @@ def test_nobody_looks_where_nothing_was_measured() -> None:
 def test_no_completed_trial_is_a_blind_choice() -> None:
     seen = by_hand()
     nothing = np.full_like(seen.signal, np.nan)
-    lost = Candidates(nothing, seen.diverged, seen.epoch_cost, seen.look_cost)
+    lost = replace(seen, signal=nothing)
     done = replay(lost, NOP, workers=1, name="nothing")
     own = steps(TRUTH, "test_loss", *choices(lost, done))
     assert own.at(np.array([0.0, 1e9])) == pytest.approx([0.05, 0.05])
@@ -222,3 +219,19 @@ def test_no_warning_and_no_line_a_study(capsys: pytest.CaptureFixture[str]) -> N
         replay(by_hand(), "Patient(Median)", workers=1, name="quiet")
     assert not caught
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_choice_that_is_trained_once_more_is_there_later() -> None:
+    """Without pruning A ends at 3 epochs and 1 look, B at 6 and 2, C at 9 and 3."""
+    seen = by_hand()
+    done = replay(seen, NOP, workers=1, name="again")
+    again = replace(seen, refit_cost=np.array([4.0, 0.0, 2.0]))
+    spent, chosen = choices(seen, done)
+    later, same = choices(again, done)
+    assert list(chosen) == list(same) == [0, 1, 2]
+    # B, for which nothing is to be paid, is not there before A, which was chosen first.
+    assert list(later) == [max(spent[0] + 4, 0), max(spent[0] + 4, spent[1]), spent[2] + 2]
+    plain, found = scores(seen, done, TRUTH), scores(again, done, TRUTH)
+    for name in ("cost", "wall"):
+        assert found[name] == plain[name] + 2
+    assert found["epochs"] == plain["epochs"]
