@@ -61,6 +61,17 @@ class Picture:
     """Whether it belongs to the section on the environment kept out of training."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """All that a page and the files beside it hold."""
+
+    page: str
+    findings: list[str]
+    pictures: list[Picture]
+    results: dict[str, Any]
+    """Plain values, for JSON."""
+
+
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
     """Tau against regime, heat maps of many settings, gap against TIC, correlations, curves.
 
@@ -68,7 +79,7 @@ def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
     checkpoints along training come last.
     """
     found = [_regime(analysis), *_heat_maps(analysis, development=False), _gap(analysis)]
-    found += [_correlations(analysis), _curves(tables), *_heat_maps(analysis, development=True)]
+    found += [_correlations(analysis), curves(tables), *_heat_maps(analysis, development=True)]
     found += _along(analysis)
     found.append(_shift(analysis))
     return [picture for picture in found if picture is not None]
@@ -187,7 +198,8 @@ def _correlations(analysis: Analysis) -> Picture | None:
     )
 
 
-def _curves(tables: Tables) -> Picture | None:
+def curves(tables: Tables) -> Picture | None:
+    """The training loss over epochs; none where it was not kept."""
     if tables.curves.empty:
         return None
     kept = tables.models[["model", "architecture", "outcome"]]

@@ -3,12 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study.claim import Claim
+from gentheory.study.claim import AnyClaim, Drawing
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
@@ -39,8 +39,12 @@ class Tables:
     """The predicted gap that the findings are about, if the study names it."""
     describe: tuple[str, ...] = ()
     """Measures that tell the settings' regimes apart, if the study names any."""
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[AnyClaim, ...] = ()
     """What a paper says, each with the number that decides on it."""
+    about: Literal["gap", "claims"] = "gap"
+    """What the page is built around."""
+    figures: tuple[Drawing, ...] = ()
+    """Quantities along training, to be drawn."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -105,7 +109,9 @@ def read_tables(store: Store) -> Tables:
         store.study.report.main,
         tuple(store.study.report.describe),
         tuple(store.study.report.claims),
-        _development(store.study, models),
+        about=store.study.report.about,
+        figures=tuple(store.study.report.figures),
+        development=_development(store.study, models),
         **{name: table for name, table in along.items() if len(table)},
     )
 
