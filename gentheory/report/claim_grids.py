@@ -15,9 +15,10 @@ def claim_grid(claims: pd.DataFrame) -> Grid | None:
     rows = [_claim(row) for row in _records(claims)]
     header = [Cell(text) for text in ("claim", "number", "expected", "measured", "verdict")]
     caption = "Agrees: the whole 95 % interval is as expected; disagrees: none of it is."
-    if (claims["repeats"] == 0).any():
+    drawn = [bool(repeats) for repeats in claims["repeats"]]
+    if not all(drawn):
         caption += " A rank correlation is a mean over settings, each with equal weight."
-    if (claims["repeats"] > 0).any():
+    if any(drawn):
         caption += (
             " Other numbers are means over models; their bootstrap draws the seeds, which models "
             "under comparison share, and so covers initialization and batches, not the data."

@@ -1,9 +1,11 @@
 """The page of a study that is about claims on quantities rather than about ranking the gap."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from gentheory.report.claim_grids import claim_grid, configuration_grid
 from gentheory.report.claims import claims
@@ -18,10 +20,16 @@ from gentheory.report.population import Population, population
 from gentheory.report.ranking import Resampling, interval_columns
 from gentheory.report.repeats import mean_over, repeats
 from gentheory.report.templates import style, template
-from gentheory.report.verdicts import AGREES, DISAGREES, OPEN, numbers
+from gentheory.report.verdicts import AGREES, DISAGREES, NO_NUMBER, OPEN, numbers
 from gentheory.study.claim import Statement
 from gentheory.study.tables import Tables
 
+_VERBS = {
+    AGREES: ("agrees with what was measured", "agree with what was measured"),
+    DISAGREES: ("disagrees", "disagree"),
+    OPEN: ("is undecided", "are undecided"),
+    NO_NUMBER: ("has no number", "have no number"),
+}
 _FIRST = ("train_accuracy", "test_accuracy")
 
 
@@ -65,18 +73,19 @@ def findings(claims: pd.DataFrame) -> list[str]:
     if claims.empty:
         return ["The study measures and draws; it decides on no claim."]
     counts = Counter(claims["verdict"])
-    verbs = ((AGREES, "agree"), (DISAGREES, "disagree"), (OPEN, "are undecided"))
-    parts = [f"{counts.pop(verdict, 0)} {verb}" for verdict, verb in verbs]
-    rest = sum(counts.values())
-    parts += [f"{rest} have no number"] if rest else []
-    first = f"Of {len(claims)} claims {', '.join(parts)} with what was measured."
+    parts = [
+        f"{counts[verdict]} {verbs[counts[verdict] != 1]}"
+        for verdict, verbs in _VERBS.items()
+        if counts[verdict]
+    ]
+    first = f"{len(claims)} claim{'s' * (len(claims) > 1)}: {', '.join(parts)}."
     return [first, *map(_finding, claims.to_dict("records"))]
 
 
-def _finding(row: dict[str, object]) -> str:
+def _finding(row: Mapping[Any, Any]) -> str:
     write = size if row["repeats"] else tau
-    measured = interval(row, "value", write)  # pyright: ignore[reportArgumentType]
-    return f"{str(row['verdict']).capitalize()}: {row['says']}: {measured}, {row['expected']}."
+    measured = interval(row, "value", write)
+    return f"{row['verdict'].capitalize()}: {row['says']}: {measured}, {row['expected']}."
 
 
 def configurations(tables: Tables, population: Population, resampling: Resampling) -> pd.DataFrame:
@@ -89,7 +98,7 @@ def configurations(tables: Tables, population: Population, resampling: Resamplin
     varied = {n: texts for n, texts in labels(ranked).items() if len(set(texts)) > 1}
     keys = list(zip(*varied.values(), strict=True)) or [()] * len(ranked)
     how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
-    rows: list[dict[str, object]] = []
+    rows: list[Mapping[str, Any]] = []
     for key in dict.fromkeys(keys):
         own = ranked.loc[[other == key for other in keys]]
         named = zip(varied, key, strict=True)
@@ -109,9 +118,7 @@ def _quantities(tables: Tables, models: pd.DataFrame) -> list[str]:
     asked += [name for drawing in tables.figures for name in drawing.quantities]
     errors = ("train_error", "test_error")
     names = [name for name in dict.fromkeys((*_FIRST, *asked)) if name not in errors]
-    return [
-        name for name in names if name in models and np.issubdtype(models[name].dtype, np.number)
-    ]
+    return [name for name in names if name in models and is_numeric_dtype(models[name])]
 
 
 def _counts(population: Population) -> dict[str, int]:

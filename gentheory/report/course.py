@@ -96,12 +96,12 @@ def _between(own: pd.DataFrame, by: Unit, statement: Statement) -> pd.DataFrame:
     """From the start to the end, none where a model has not both."""
     start, end = statement.start, statement.end
     if end is not None:
-        own = own.loc[own[by] <= end] if (own[by] == end).any() else own.iloc[:0]
+        own = own.loc[own[by] <= end] if end in set(own[by]) else own.iloc[:0]
     if start == "fitted":
         fitted = np.asarray(own["train_accuracy"], dtype=float) >= FITTED
         return own.iloc[int(fitted.argmax()) :] if fitted.any() else own.iloc[:0]
     if start is not None:
-        own = own.loc[own[by] >= start] if (own[by] == start).any() else own.iloc[:0]
+        own = own.loc[own[by] >= start] if start in set(own[by]) else own.iloc[:0]
     return own
 
 

@@ -1,9 +1,11 @@
 """The figures that a study asks for: quantities at every checkpoint along training."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gentheory.errors import InputError
 from gentheory.plots.along_training import along_training
@@ -61,19 +63,19 @@ def course_means(
 
 def _means(rows: pd.DataFrame, course: Course, resampling: Resampling) -> pd.DataFrame:
     how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
-    found = [
-        {"panel": panel, "series": series, course.by: checkpoint, "count": len(own)}
-        | interval_columns("value", mean_over(own["number"].to_numpy(), _texts(own), **how))
-        for (panel, series, checkpoint), own in rows.groupby(
-            ["panel", "series", course.by], sort=False
-        )
-    ]
+    found: list[dict[str, Any]] = []
+    keys = list(zip(rows["panel"], rows["series"], rows[course.by], strict=True))
+    for key in dict.fromkeys(keys):
+        own = rows.loc[[other == key for other in keys]]
+        mean = mean_over(np.asarray(own["number"], dtype=float), _repeats(own), **how)
+        about = dict(zip(("panel", "series", course.by), key, strict=True))
+        found.append(about | {"count": len(own)} | interval_columns("value", mean))
     columns = ["panel", "series", course.by, "count", "value", "value.low", "value.high"]
     table = pd.DataFrame(found, columns=columns)
     return table.rename(columns={"value.low": "low", "value.high": "high"})
 
 
-def _texts(rows: pd.DataFrame) -> np.ndarray:
+def _repeats(rows: pd.DataFrame) -> NDArray[np.str_]:
     return np.asarray(rows["repeat"], dtype=str)
 
 

@@ -68,7 +68,8 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
 
 def content(tables: Tables, resampling: Resampling) -> Content:
     """What the page of a study about the gap holds."""
-    analysis = analyse(tables, **resampling)
+    how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
+    analysis = analyse(tables, **how)
     found = _findings(analysis)
     drawn = [*pictures(tables, analysis), *axis_pictures(analysis)]
     drawn += course_pictures(tables, analysis.population, resampling)

@@ -1,6 +1,6 @@
 """Statements on quantities: their sizes, their course along training, and what they rise with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -59,8 +59,9 @@ def number(statement: Statement) -> str:
 def _statistic(statement: Statement) -> str:
     named = statement.quantity.replace("_", " ") if "." not in statement.quantity else ""
     named = named or statement.quantity
-    begin = {None: "the first checkpoint", "fitted": "zero training error"}
-    start = begin.get(statement.start, f"checkpoint {statement.start}")
+    start = f"checkpoint {statement.start}"
+    if not isinstance(statement.start, int):
+        start = "zero training error" if statement.start else "the first checkpoint"
     end = "the end" if statement.end is None else f"checkpoint {statement.end}"
     changes = "changes of " if statement.changes else ""
     level = "" if statement.level is None else f"{statement.level:g}"
@@ -104,10 +105,10 @@ class _Group:
     def found(self, interval: Interval | None, *, note: str = "") -> Found:
         """The number with the sizes of the group; a logarithm is taken back."""
         if interval is not None and self.is_log:
-            ends = np.exp([interval.value, interval.low, interval.high]).tolist()
-            interval = Interval(*ends, interval.stderr, interval.count, interval.level)
-        settings, count = self.models["setting"].nunique(), len(self.models)
-        return Found(interval, settings, count, len(set(self.labels)), note)
+            value, low, high = np.exp([interval.value, interval.low, interval.high]).tolist()
+            interval = replace(interval, value=value, low=low, high=high, stderr=np.nan)
+        settings = len(set(self.models["setting"]))
+        return Found(interval, settings, len(self.models), len(set(self.labels)), note)
 
 
 @dataclass(frozen=True)

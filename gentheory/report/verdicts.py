@@ -77,7 +77,7 @@ def column(frame: pd.DataFrame, name: str, *, place: str) -> pd.Series:
     Raises `InputError` where there is neither.
     """
     if name in frame.columns:
-        return frame[name]
+        return pd.Series(frame[name])
     texts = list(frame["options"]) if "options" in frame else ["{}"] * len(frame)
     options = [json.loads(str(text)) for text in texts]
     if not any(name in own for own in options):
