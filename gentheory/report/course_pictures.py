@@ -15,7 +15,7 @@ from gentheory.report.population import Population
 from gentheory.report.ranking import Resampling, interval_columns
 from gentheory.report.repeats import mean_over, repeats
 from gentheory.report.verdicts import NONE, column, selected
-from gentheory.study.claim import Drawing
+from gentheory.study.claim import CourseFigure
 from gentheory.study.tables import Tables
 
 _PLACE = "report.figures"
@@ -33,7 +33,7 @@ def course_pictures(
 
 
 def course_means(
-    drawing: Drawing, tables: Tables, population: Population, resampling: Resampling
+    drawing: CourseFigure, tables: Tables, population: Population, resampling: Resampling
 ) -> tuple[pd.DataFrame, Course]:
     """One row a panel, series and checkpoint: `count`, `value`, `low` and `high`.
 
@@ -94,7 +94,9 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _picture(number: int, drawing: Drawing, table: pd.DataFrame, course: Course) -> Picture | None:
+def _picture(
+    number: int, drawing: CourseFigure, table: pd.DataFrame, course: Course
+) -> Picture | None:
     if table.empty:
         return None
     axis = drawing.axis or ", ".join(name.replace("_", " ") for name in drawing.quantities)

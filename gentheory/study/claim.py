@@ -204,7 +204,7 @@ AnyClaim: TypeAlias = Annotated[
 ]
 
 
-class Drawing(Section):
+class CourseFigure(Section):
     """`[[report.figures]]`: quantities at every checkpoint along training.
 
     Means over the models of a panel and series, with their intervals.
@@ -229,7 +229,7 @@ class Drawing(Section):
         return [name for name in self.quantities if "." in name]
 
     @model_validator(mode="after")
-    def _tells_apart(self) -> "Drawing":
+    def _tells_apart(self) -> "CourseFigure":
         if len(set(self.quantities)) < len(self.quantities):
             raise ValueError("quantities: one stands twice; give each once")
         if self.panel == self.series:

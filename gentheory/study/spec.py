@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gentheory.errors import InputError
 from gentheory.study import claim, draws
-from gentheory.study.claim import AnyClaim, Drawing, Statement
+from gentheory.study.claim import AnyClaim, CourseFigure, Statement
 from gentheory.study.part import Part
 from gentheory.study.settings import Count, Section, Seed
 
@@ -29,7 +29,7 @@ class ReportSection(Section):
     """Measures that tell the settings' regimes apart, such as `ntk.distance`."""
     claims: list[AnyClaim] = []
     """What a paper says, each with the number that decides on it."""
-    figures: list[Drawing] = []
+    figures: list[CourseFigure] = []
     """Quantities along training."""
     development: Literal["checkerboard"] | None = None
     """Settings on which the criterion was chosen: the findings are about the others.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study.claim import AnyClaim, Drawing
+from gentheory.study.claim import AnyClaim, CourseFigure
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
@@ -43,7 +43,7 @@ class Tables:
     """What a paper says, each with the number that decides on it."""
     about: Literal["gap", "claims"] = "gap"
     """What the page is built around."""
-    figures: tuple[Drawing, ...] = ()
+    figures: tuple[CourseFigure, ...] = ()
     """Quantities along training, to be drawn."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gentheory.study.claim import Drawing, Opposite, Statement
+from gentheory.study.claim import CourseFigure, Opposite, Statement
 from gentheory.study.tables import Tables
 
 
@@ -169,8 +169,8 @@ def claimed():
         ),
     )
     figures = (
-        Drawing(title="NC1 along training", quantities=["collapse.nc1"], series="loss"),
-        Drawing(title="Losses", quantities=["train_loss", "test_loss"], panel="loss"),
+        CourseFigure(title="NC1 along training", quantities=["collapse.nc1"], series="loss"),
+        CourseFigure(title="Losses", quantities=["train_loss", "test_loss"], panel="loss"),
     )
     tables = tables_of(models, {"collapse.nc1": along.loc[trajectory["epoch"] == 4, "value"]})
     changes = {"about": "claims", "claims": claims, "figures": figures}

@@ -8,7 +8,7 @@ from html_page import Page
 
 from gentheory.errors import InputError
 from gentheory.report import write_report
-from gentheory.study.claim import Drawing
+from gentheory.study.claim import CourseFigure
 
 FAST = {"num_resamples": 50}
 FINDINGS = (
@@ -98,7 +98,7 @@ def test_a_study_of_figures_alone_says_that_it_decides_nothing(claimed, tmp_path
     ],
 )
 def test_figures_of_what_there_is_not_are_refused(claimed, tmp_path, drawing, message):
-    tables = dataclasses.replace(claimed, figures=(Drawing(title="It", **drawing),))
+    tables = dataclasses.replace(claimed, figures=(CourseFigure(title="It", **drawing),))
     with pytest.raises(InputError, match=message):
         write_report(tables, tmp_path, **FAST)
     assert list(tmp_path.iterdir()) == []
