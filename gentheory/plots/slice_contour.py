@@ -78,7 +78,7 @@ def _contours(axes: Axes, grid: Plane, name: str, levels: int) -> None:
     filled = axes.contourf(*place, levels=heights, cmap=_COLOURS, norm=norm)
     lines = axes.contour(*place, levels=heights[1:-1], colors=INK, linewidths=0.4)
     _key(axes, filled, heights)
-    for text in axes.clabel(lines, lines.levels[1::3], fontsize=6, fmt=_short):
+    for text in axes.clabel(lines, heights[2:-1:3], fontsize=6, fmt=_short):
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
     hidden = int((~np.isfinite(value)).sum())
     if hidden:
@@ -92,7 +92,7 @@ def _key(axes: Axes, filled: QuadContourSet, heights: NDArray[np.float64]) -> No
     bar = figure.colorbar(filled, ax=axes, ticks=heights[::step], pad=0.02, aspect=25)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     bar.ax.minorticks_off()
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.outline.set_visible(False)
 
 
 def _short(value: float) -> str:

@@ -112,7 +112,9 @@ def _label(losses: list[Axes], accuracies: list[Axes], across: str, columns: int
     figure = losses[0].get_figure(root=True)
     assert figure is not None
     figure.supxlabel(across, fontsize=9)
-    pairs = [pair for axes in losses for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    pairs = [
+        pair for axes in losses for pair in zip(*axes.get_legend_handles_labels(), strict=True)
+    ]
     lines = {label: handle for handle, label in pairs}
     count = 4 if figure.get_figwidth() > 6 else 2
     figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=count)

@@ -6,18 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gentheory.errors import InputError
 from gentheory.plots.frame import group, numbers, require
 from gentheory.plots.style import INK, Look, entitle, log_axis, looks, panels, styled
 
 _NEGLIGIBLE = 1e-9
 """Of the highest density; what is lower is the kernel's tail, or rounding."""
-_BESIDE = {"color": INK, "linewidth": 0.8, "zorder": 4}
 
 
 def spectral_density(
     table: pd.DataFrame,
     outliers: pd.DataFrame | None = None,
     *,
+    marks: str = "outliers, ± one standard error",
     columns: int = 2,
     width: float = 8.0,
     figure: Figure | None = None,
@@ -26,25 +27,31 @@ def spectral_density(
 
     `table` has the columns series (a panel each, such as Hessian and GGN), eigenvalue, density,
     low and high; `outliers` has series, eigenvalue and stderr, a triangle each at the foot of its
-    series' panel, with a bar of one standard error. Eigenvalues and axes are shared among panels.
-    The eigenvalues' axis is symmetric-logarithmic where some are negative, linear up to a
-    hundredth of the largest, and linear where none is. Densities are per unit of the eigenvalue
-    and drawn down to a tenth of the lowest peak. `width` is in inches. Raises `InputError` for a
-    missing column and where no density is positive.
+    series' panel, with a bar of the error on either side; `marks` names them. Panels share their
+    axes. That of the eigenvalues is symmetric-logarithmic where some are negative, linear up to
+    about a hundredth of the largest, and linear throughout where none is. Densities are per unit
+    of the eigenvalue and drawn down to a tenth of the lowest peak; where one is not positive, the
+    line has a gap. `width` is in inches. Raises `InputError` for a missing column and where no
+    density of a series is positive.
     """
     require(table, "series", "eigenvalue", "density", "low", "high")
-    positive = numbers(table, "density") > 0
-    series = group(table.loc[positive], "series", what="a positive density")
-    marks = _by_series(outliers)
+    height = numbers(table, "density")
+    table = table.assign(density=np.where(height > 0, height, np.nan))
+    series = group(table, "series", what="a density")
+    for name, rows in series.items():
+        if not np.isfinite(numbers(rows, "density")).any():
+            cure = "leave this series out"
+            raise InputError(f"table, {name}", "no positive density", "at least one", cure)
+    outside = _by_series(outliers)
     look = looks(series)
     with styled():
         grid = panels(figure, len(series), columns=columns, width=width, height=2.8)
         entitle(grid, series, margin=0.9)
         for axes, (name, rows) in zip(grid, series.items(), strict=True):
             _curve(axes, rows, look[name])
-            _triangles(axes, marks.get(name), look[name])
-        _scale(grid, series, marks)
-        _label(grid, any(name in marks for name in series))
+            _triangles(axes, outside.get(name), look[name], marks)
+        _scale(grid, series, outside)
+        _label(grid, any(name in outside for name in series))
     return grid
 
 
@@ -64,14 +71,14 @@ def _curve(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
     axes.plot(across, density, color=look.colour, linestyle=look.line, linewidth=1.3, zorder=3)
 
 
-def _triangles(axes: Axes, rows: pd.DataFrame | None, look: Look) -> None:
+def _triangles(axes: Axes, rows: pd.DataFrame | None, look: Look, label: str) -> None:
     """At a twentieth of the panel's height, whatever the densities are."""
     if rows is None:
         return
     across, error = numbers(rows, "eigenvalue"), np.nan_to_num(numbers(rows, "stderr"))
     height = np.full(len(rows), 0.05)
     foot = axes.get_xaxis_transform()
-    axes.hlines(height, across - error, across + error, transform=foot, **_BESIDE)
+    axes.hlines(height, across - error, across + error, transform=foot, color=INK, lw=0.8)
     axes.plot(
         across,
         height,
@@ -82,17 +89,17 @@ def _triangles(axes: Axes, rows: pd.DataFrame | None, look: Look) -> None:
         markeredgecolor=INK,
         markeredgewidth=0.7,
         transform=foot,
-        label="outliers, ± one standard error",
+        label=label,
         zorder=5,
     )
 
 
 def _scale(
-    grid: list[Axes], series: dict[str, pd.DataFrame], marks: dict[str, pd.DataFrame]
+    grid: list[Axes], series: dict[str, pd.DataFrame], outside: dict[str, pd.DataFrame]
 ) -> None:
     floors, tops, ends = zip(*map(_limits, series.values()), strict=True)
     low, high = min(floors) / 10, max(tops) * 2
-    beside = [numbers(marks[name], "eigenvalue") for name in series if name in marks]
+    beside = [numbers(outside[name], "eigenvalue") for name in series if name in outside]
     least, most = (pick(np.concatenate([*ends, *beside])) for pick in (np.min, np.max))
     for axes in grid:
         axes.set_yscale("log")
@@ -103,6 +110,7 @@ def _scale(
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float, NDArray[np.float64]]:
     """The lowest peak, the highest, and the ends of what is not negligible between."""
+    rows = rows.loc[np.isfinite(numbers(rows, "density"))]
     density, across = numbers(rows, "density"), numbers(rows, "eigenvalue")
     order = np.argsort(across)
     density, across = density[order], across[order]

@@ -1,10 +1,7 @@
 """The loss on a plane through parameter space as a surface that one can turn, for a page.
 
-The page holds plotly's script itself, about 5 MB, so that it works without a network.
+A page holds plotly's script itself, about 5 MB, once, so that it works without a network.
 """
-
-import html
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -128,22 +125,4 @@ def fragment(figure: go.Figure, name: str) -> str:
         include_plotlyjs=False,
         div_id=name,
         config={"displaylogo": False, "responsive": True},
-    )
-
-
-def page(title: str, fragments: Sequence[str]) -> str:
-    """A page that needs no other file and no network, with these elements below each other."""
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<link rel="icon" href="data:,">',
-            f"<title>{html.escape(title)}</title>",
-            script(),
-            *fragments,
-            "</html>",
-            "",
-        ]
     )
