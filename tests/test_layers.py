@@ -18,8 +18,8 @@ PACKAGE = Path(gentheory.__file__).parent
 FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "estimate", "seeds", "axes", "params", "trajectory"),
-    ("infinite_width", "linalg", "models", "data", "stats", "losses"),
-    ("risk", "checkpoint", "examples", "middles", "modes"),
+    ("class_moments", "infinite_width", "linalg", "models", "data", "stats", "losses"),
+    ("risk", "checkpoint", "examples", "features", "middles", "modes"),
     ("curvature", "factors"),
     (
         "ascent",
@@ -44,6 +44,7 @@ SIDEWAYS = {
     ("params", "errors"),
     ("checkpoint", "risk"),
     ("examples", "risk"),
+    ("features", "risk"),
     ("middles", "risk"),
     ("modes", "risk"),
     ("ascent", "parameter_sets"),
