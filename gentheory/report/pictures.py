@@ -304,7 +304,7 @@ def picture_of(
     along: bool = False,
 ) -> Picture:
     """Draw it with the function's own sizes, and with the arguments `narrow` for narrow windows."""
-    wide, small = _figure(draw()), _figure(draw(**narrow))
+    wide, small = figure_of(draw()), figure_of(draw(**narrow))
     svg = render(wide, "svg")
     return Picture(
         name,
@@ -320,7 +320,8 @@ def picture_of(
     )
 
 
-def _figure(grid: list[Axes]) -> Figure:
+def figure_of(grid: list[Axes]) -> Figure:
+    """The figure that the axes are in."""
     figure = grid[0].get_figure(root=True)
     assert figure is not None
     return figure

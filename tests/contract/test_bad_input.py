@@ -29,6 +29,7 @@ LABELS = {"margins.inverse_square", "margins.normalized", "margins.output"} | {
 }
 """Measures of the margins or of the accuracy."""
 START = {
+    "landscape.barrier",
     "norms.distance",
     "norms.frobenius_distance",
     "norms.spectral_distance",

@@ -12,9 +12,9 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "ascent", "checkpoint", "curvature", "estimate", "examples", "factors", "infinite_width",
-        "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
-        "parameter_sets", "params", "predicted", "predictions", "risk", "seeds", "tangent",
+        "ascent", "batch_norm", "checkpoint", "curvature", "directions", "estimate", "examples",
+        "factors", "infinite_width", "kept", "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
+        "parameter_sets", "params", "predicted", "predictions", "risk", "seeds", "slices", "tangent",
         "training", "trajectory", "weights",
     )
 ]
