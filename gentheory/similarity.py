@@ -101,14 +101,15 @@ def deconfounded(
 
     With `off_diagonal` the diagonals, which the debiased HSIC does not look at, do not count.
     """
-    looked = torch.ones_like(kernel, dtype=torch.bool)
+    weight = torch.ones_like(kernel)
     if off_diagonal:
-        looked.fill_diagonal_(False)
-    y, x = kernel[looked], inputs[looked]
-    centred = x - x.mean()
-    size = centred.square().sum()
-    slope = (centred * y).sum() / size if size > 0 else size
-    return kernel - y.mean() - slope * (inputs - x.mean())
+        weight.fill_diagonal_(0)
+    weight /= weight.sum()
+    level = (weight * kernel).sum()
+    centred = inputs - (weight * inputs).sum()
+    size = (weight * centred.square()).sum()
+    slope = (weight * centred * kernel).sum() / size if size > 0 else size
+    return kernel - level - slope * centred
 
 
 def _plain(one: Float[Tensor, "N N"], other: Float[Tensor, "N N"]) -> Tensor:

@@ -107,9 +107,9 @@ def wasserstein_uniformity(
 ) -> Estimate:
     """√(|μ|² + 1 + tr Σ − 2 tr Σ^½/√m), features of unit norm in m dimensions: 0 even, √2 collapsed.
 
-    Even on a share r of the dimensions it is √(2 − 2√r). `stats["floor"]` is what evenly spread
-    features would show with as many examples, √(m/n)/2; a warning where n is below 10 m. `stderr`
-    and features of zeros as in `alignment`.
+    Even on a share r of the dimensions it is √(2 − 2√r). `stats["floor"]` is what so
+    many examples of evenly spread features would show, √((m + 3)/4n); a warning where n is below
+    10 m. `stderr` and features of zeros as in `alignment`.
 
     Cost: one forward pass, and twenty times the eigenvalues of a matrix of size min(n, m).
     Source: Fang et al. 2024 (arXiv 2403.00642).
@@ -124,7 +124,7 @@ def wasserstein_uniformity(
     def statistic(index: Tensor) -> float:
         return similarity.wasserstein(found.units[index])
 
-    stats = {"dimensions": m, "floor": math.sqrt(m / n) / 2}
+    stats = {"dimensions": m, "floor": math.sqrt((m + 3) / (4 * n))}
     return _jackknifed(statistic, n, generator, warnings, **stats)
 
 
