@@ -19,6 +19,7 @@ FILES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "estimate", "seeds", "axes", "params", "trajectory"),
     (
+        "class_moments",
         "decodability",
         "infinite_width",
         "linalg",
@@ -29,7 +30,7 @@ LAYERS = (
         "stats",
         "losses",
     ),
-    ("risk", "checkpoint", "examples", "middles", "modes"),
+    ("risk", "checkpoint", "examples", "features", "middles", "modes"),
     ("curvature", "factors"),
     (
         "ascent",
@@ -37,7 +38,6 @@ LAYERS = (
         "bases",
         "evidence",
         "feature_vectors",
-        "features",
         "left_out",
         "merging",
         "noise_scale",
@@ -59,11 +59,11 @@ SIDEWAYS = {
     ("params", "errors"),
     ("checkpoint", "risk"),
     ("examples", "risk"),
+    ("features", "risk"),
     ("middles", "risk"),
     ("modes", "risk"),
     ("ascent", "parameter_sets"),
     ("evidence", "predicted"),
-    ("feature_vectors", "features"),
     ("left_out", "bases"),
     ("left_out", "predicted"),
     ("noise_scale", "predictions"),
