@@ -99,11 +99,18 @@ def _picture(
 ) -> Picture | None:
     if table.empty:
         return None
+    share = drawing.panel != "quantity"  # quantities have scales of their own
     axis = drawing.axis or ", ".join(name.replace("_", " ") for name in drawing.quantities)
     panels, series = table["panel"].nunique(), table["series"].nunique()
     return picture_of(
         partial(
-            along_training, table, quantity=axis, by=course.by, limits=drawing.limits, columns=3
+            along_training,
+            table,
+            quantity=axis,
+            by=course.by,
+            limits=drawing.limits,
+            share=share,
+            columns=3,
         ),
         f"course_{number}",
         drawing.title,
