@@ -130,7 +130,7 @@ def study():
 def claimed():
     """A study about claims: two losses, five seeds, NC1 and losses at four checkpoints."""
     parts = [
-        models_of(5, seed=place, loss=loss, train_accuracy=1.0).assign(seed=range(5))
+        models_of(5, seed=place, loss=loss, train_accuracy=1.0, learning_rate=0.1).assign(seed=range(5))
         for place, loss in enumerate(("cross_entropy", "mse"))
     ]
     models = pd.concat(parts, ignore_index=True)
