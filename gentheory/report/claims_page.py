@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from gentheory.plots.surface import script
 from gentheory.report.claim_grids import claim_grid, configuration_grid
 from gentheory.report.claims import claims
-from gentheory.report.course_pictures import course_means, course_pictures
+from gentheory.report.course_pictures import course_means, course_pictures, numbered
 from gentheory.report.design import labels
 from gentheory.report.missing import missing_grids
+from gentheory.report.model_pictures import model_pictures
 from gentheory.report.numbers import interval, size, tau
 from gentheory.report.outcomes import exclusions, misses, warnings
 from gentheory.report.pictures import Content, curves
@@ -41,8 +43,8 @@ def content(tables: Tables, resampling: Resampling) -> Content:
     models = population(tables)
     decided = claims(tables, models, resampling)
     found = findings(decided)
-    drawn = course_pictures(tables, models, resampling)
-    losses = curves(tables)
+    drawn = [*course_pictures(tables, models, resampling), *filter(None, [curves(tables)])]
+    drawn += model_pictures(tables, models, seed=resampling["seed"])
     ends = configurations(tables, models, resampling)
     lost, missed, warned = exclusions(models), misses(tables), warnings(tables)
     page = template("claims.html.jinja").render(
@@ -52,20 +54,21 @@ def content(tables: Tables, resampling: Resampling) -> Content:
         findings=found,
         counts=_counts(models),
         claims=claim_grid(decided),
-        pictures=[*drawn, *([] if losses is None else [losses])],
+        pictures=drawn,
+        script=script() if any(picture.surface for picture in drawn) else "",
         configurations=configuration_grid(ends),
         missing=missing_grids(lost, missed, warned),
         provenance={words(key): said(value) for key, value in tables.provenance.items()},
     )
     named = {"claims": decided, "configurations": ends}
-    for number, drawing in enumerate(tables.figures, 1):
+    for number, drawing in numbered(tables):
         named[f"course_{number}"] = course_means(drawing, tables, models, resampling)[0]
     named |= {"exclusions": lost, "misses": missed, "warnings": warned}
     named["models"] = models.models.dropna(axis=1, how="all")
     about = {"name": tables.name, "title": tables.title, "description": tables.description}
     rows = {name: plain(table.to_dict(orient="records")) for name, table in named.items()}
     results = {**about, "findings": found, **rows, "provenance": plain(tables.provenance)}
-    return Content(page, found, [*drawn, *([] if losses is None else [losses])], results)
+    return Content(page, found, drawn, results)
 
 
 def findings(claims: pd.DataFrame) -> list[str]:
@@ -115,7 +118,7 @@ _PLAIN = ("architecture", "data")
 
 def _quantities(tables: Tables, models: pd.DataFrame) -> list[str]:
     asked = [n for one in tables.claims if isinstance(one, Statement) for n in one.quantities()]
-    asked += [name for drawing in tables.figures for name in drawing.quantities]
+    asked += [name for _, drawing in numbered(tables) for name in drawing.quantities]
     errors = ("train_error", "test_error")
     names = [name for name in dict.fromkeys((*_FIRST, *asked)) if name not in errors]
     return [name for name in names if name in models and is_numeric_dtype(models[name])]

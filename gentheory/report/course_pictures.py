@@ -15,7 +15,7 @@ from gentheory.report.population import Population
 from gentheory.report.ranking import Resampling, interval_columns
 from gentheory.report.repeats import mean_over, repeats
 from gentheory.report.verdicts import NONE, column, selected
-from gentheory.study.claim import CourseFigure
+from gentheory.study.figure import CourseFigure
 from gentheory.study.tables import Tables
 
 _PLACE = "report.figures"
@@ -27,9 +27,15 @@ def course_pictures(
     """One for each `[[report.figures]]` that has a number to show."""
     found = [
         _picture(number, drawing, *course_means(drawing, tables, population, resampling))
-        for number, drawing in enumerate(tables.figures, 1)
+        for number, drawing in numbered(tables)
     ]
     return [picture for picture in found if picture is not None]
+
+
+def numbered(tables: Tables) -> list[tuple[int, CourseFigure]]:
+    """The figures of this kind, with their places among all, from 1."""
+    found = enumerate(tables.figures, 1)
+    return [(number, each) for number, each in found if isinstance(each, CourseFigure)]
 
 
 def course_means(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gentheory.plots.export import write
+from gentheory.plots.surface import script
 from gentheory.report import claims_page
 from gentheory.report.along import in_words
 from gentheory.report.analysis import Analysis, analyse
@@ -26,6 +27,7 @@ from gentheory.report.grids import (
     size_grid,
 )
 from gentheory.report.missing import missing_grids
+from gentheory.report.model_pictures import model_pictures
 from gentheory.report.pictures import Content, Picture, pictures
 from gentheory.report.plain import as_json, plain, said, words
 from gentheory.report.population import MANY_SETTINGS
@@ -73,6 +75,7 @@ def content(tables: Tables, resampling: Resampling) -> Content:
     found = _findings(analysis)
     drawn = [*pictures(tables, analysis), *axis_pictures(analysis)]
     drawn += course_pictures(tables, analysis.population, resampling)
+    drawn += model_pictures(tables, analysis.population, seed=resampling["seed"])
     page = render_page(tables, analysis, found, drawn)
     return Content(page, found, drawn, _results(tables, analysis, found))
 
@@ -89,6 +92,7 @@ def render_page(
         caution=_caution(analysis),
         counts=_counts(analysis),
         pictures=[p for p in drawn if not (p.development or p.along or p.shift)],
+        script=script() if any(picture.surface for picture in drawn) else "",
         shifted=_shifted(analysis, drawn),
         settings=[setting_grid(analysis), *filter(None, [regime_grid(analysis)])],
         choice=choice_grid(analysis),

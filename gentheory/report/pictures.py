@@ -59,6 +59,8 @@ class Picture:
     """Whether it shows the checkpoints along training."""
     shift: bool = False
     """Whether it belongs to the section on the environment kept out of training."""
+    surface: str = ""
+    """The element of the same as a surface that one can turn, where there is one."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from gentheory.errors import InputError
-from gentheory.study import claim, draws
-from gentheory.study.claim import AnyClaim, CourseFigure, Statement
+from gentheory.study import claim, draws, figure
+from gentheory.study.claim import AnyClaim, Statement
+from gentheory.study.figure import AnyFigure, CourseFigure
 from gentheory.study.part import Part
 from gentheory.study.settings import Count, Section, Seed
 
 _BY_KEY = ("training", "measures", "draws")
-_KINDS = (*draws.KINDS, *claim.KINDS)
+_KINDS = (*draws.KINDS, *claim.KINDS, *figure.KINDS)
 
 
 class ReportSection(Section):
@@ -29,8 +30,8 @@ class ReportSection(Section):
     """Measures that tell the settings' regimes apart, such as `ntk.distance`."""
     claims: list[AnyClaim] = []
     """What a paper says, each with the number that decides on it."""
-    figures: list[CourseFigure] = []
-    """Quantities along training."""
+    figures: list[AnyFigure] = []
+    """Quantities along training, and portraits of single models."""
     development: Literal["checkerboard"] | None = None
     """Settings on which the criterion was chosen: the findings are about the others.
 
@@ -104,13 +105,14 @@ class Study(Section):
     def _check_along(self) -> None:
         """What the report says of the course of training must be measured along it."""
         stated = [one for one in self.report.claims if isinstance(one, Statement) and one.is_along]
-        if not stated and not self.report.figures:
+        asked = [*stated, *(one for one in self.report.figures if isinstance(one, CourseFigure))]
+        if not asked:
             return
         if not any(p.training.checkpoints or p.training.checkpoint_steps for p in self.parts):
             text = "no training.checkpoints to look at; give some, or checkpoint_steps"
             raise ValueError(f"report: {text}")
         taken = {row for part in self.parts for row in part.measures.along}
-        for name in (name for one in (*stated, *self.report.figures) for name in one.measures()):
+        for name in (name for one in asked for name in one.measures()):
             if name not in taken:
                 text = f"{name!r} is not among measures.along {sorted(taken)}; add it there"
                 raise ValueError(f"report: {text}")

@@ -3,12 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study.claim import AnyClaim, CourseFigure
+from gentheory.study.claim import AnyClaim
+from gentheory.study.figure import AnyFigure
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
@@ -43,8 +45,10 @@ class Tables:
     """What a paper says, each with the number that decides on it."""
     about: Literal["gap", "claims"] = "gap"
     """What the page is built around."""
-    figures: tuple[CourseFigure, ...] = ()
-    """Quantities along training, to be drawn."""
+    figures: tuple[AnyFigure, ...] = ()
+    """What the study asks to be drawn."""
+    folder: Path | None = None
+    """The study's, with the weights of its models."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -111,6 +115,7 @@ def read_tables(store: Store) -> Tables:
         tuple(store.study.report.claims),
         about=store.study.report.about,
         figures=tuple(store.study.report.figures),
+        folder=store.path,
         development=_development(store.study, models),
         **{name: table for name, table in along.items() if len(table)},
     )

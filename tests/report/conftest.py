@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gentheory.study.claim import CourseFigure, Opposite, Statement
+from gentheory.study.claim import Opposite, Statement
+from gentheory.study.figure import CourseFigure
 from gentheory.study.tables import Tables
 
 
@@ -130,7 +131,9 @@ def study():
 def claimed():
     """A study about claims: two losses, five seeds, NC1 and losses at four checkpoints."""
     parts = [
-        models_of(5, seed=place, loss=loss, train_accuracy=1.0, learning_rate=0.1).assign(seed=range(5))
+        models_of(5, seed=place, loss=loss, train_accuracy=1.0, learning_rate=0.1).assign(
+            seed=range(5)
+        )
         for place, loss in enumerate(("cross_entropy", "mse"))
     ]
     models = pd.concat(parts, ignore_index=True)

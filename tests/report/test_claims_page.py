@@ -8,7 +8,7 @@ from html_page import Page
 
 from gentheory.errors import InputError
 from gentheory.report import write_report
-from gentheory.study.claim import CourseFigure
+from gentheory.study.figure import CourseFigure
 
 FAST = {"num_resamples": 50}
 FINDINGS = (
