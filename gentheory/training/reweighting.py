@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from gentheory.errors import InputError
 from gentheory.losses import Loss
 from gentheory.training.gradient import Objective
 
@@ -21,8 +22,11 @@ def class_weights(
 
     The inverse of the effective number of examples (Cui et al. 2019, Class-Balanced Loss), but in
     the mean over the examples the weights are 1, so that the learning rate keeps its meaning. 0
-    for a class without examples.
+    for a class without examples. Raises `InputError` for targets that are no classes.
     """
+    if targets.is_floating_point():
+        found, cure = f"targets of {targets.dtype}", "drop it, or train on classes"
+        raise InputError("class_balance", found, "classes", cure)
     counts = torch.bincount(targets, minlength=num_classes).double()
     present = counts > 0
     # expm1 and log1p: 1 − β^n has no digits left where β is near 1.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training_loops import BATCH, CE, N, alone, plan, run, split, starts
 
+from gentheory.errors import InputError
 from gentheory.params import flatten
 from gentheory.seeds import generator
 from gentheory.training.loop import Plan
@@ -32,6 +33,11 @@ def test_weights_go_from_equal_to_inverse_frequencies() -> None:
     assert torch.allclose(near, inverse, rtol=1e-6)
     nearly_none = class_weights(TARGETS, 4, 1e-9)
     assert torch.allclose(nearly_none[[0, 1, 3]], torch.ones(3).double())
+
+
+def test_real_targets_have_no_class_weights() -> None:
+    with pytest.raises(InputError, match=r"class_balance: found targets of torch.float32"):
+        class_weights(torch.zeros(3), 1, 0.9)
 
 
 def test_the_objective_is_a_weighted_mean() -> None:
