@@ -43,9 +43,7 @@ def squared_distances(units: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
     return squares.fill_diagonal_(0)
 
 
-def alignment(
-    squares: Float[Tensor, "N N"], positive: Bool[Tensor, "N N"], power: float
-) -> float:
+def alignment(squares: Float[Tensor, "N N"], positive: Bool[Tensor, "N N"], power: float) -> float:
     """Mean of |x − y|^power over the positive pairs of two examples; nan where there are none."""
     pairs = positive.clone().fill_diagonal_(False)
     return float(squares[pairs].pow(power / 2).mean())
@@ -124,7 +122,7 @@ def _centred(kernel: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
 def _unbiased(one: Float[Tensor, "N N"], other: Float[Tensor, "N N"]) -> Tensor:
     """n (n − 3) times HSIC₁, by the products of sums of rows: no product of matrices."""
     n = len(one)
-    k, l = (kernel.clone().fill_diagonal_(0) for kernel in (one, other))
-    rows, others = k.sum(1), l.sum(1)
+    one, other = (kernel.clone().fill_diagonal_(0) for kernel in (one, other))
+    rows, others = one.sum(1), other.sum(1)
     means = rows.sum() * others.sum() / ((n - 1) * (n - 2))
-    return (k * l).sum() + means - 2 / (n - 2) * (rows @ others)
+    return (one * other).sum() + means - 2 / (n - 2) * (rows @ others)

@@ -46,8 +46,8 @@ def test_alignment_and_uniformity_are_loops_over_pairs(power: float, t: float):
 
 def test_collapsed_features_have_alignment_and_uniformity_zero():
     x = units(1, 6).repeat(5, 1)
-    squares = similarity.squared_distances(x)
-    assert similarity.alignment(squares, torch.ones(5, 5).bool(), 2.0) == pytest.approx(0, abs=1e-15)
+    squares, everywhere = similarity.squared_distances(x), torch.ones(5, 5).bool()
+    assert similarity.alignment(squares, everywhere, 2.0) == pytest.approx(0, abs=1e-15)
     assert similarity.uniformity(squares, 2.0) == pytest.approx(0, abs=1e-14)
 
 
@@ -112,7 +112,7 @@ def test_even_features_show_the_floor_of_so_many_examples():
     assert found == pytest.approx(math.sqrt((m + 3) / (4 * n)), rel=0.05)
 
 
-def hsic_by_hand(k: Tensor, l: Tensor) -> float:
+def hsic_by_hand(k: Tensor, m: Tensor) -> float:
     """The U-statistic over all ordered quadruples of different examples."""
     total, n = 0.0, len(k)
     for i in range(n):
@@ -120,7 +120,7 @@ def hsic_by_hand(k: Tensor, l: Tensor) -> float:
             for q in range(n):
                 for r in range(n):
                     if len({i, j, q, r}) == 4:
-                        total += float(k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]))
+                        total += float(k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]))
     return total / (n * (n - 1) * (n - 2) * (n - 3))
 
 
@@ -135,17 +135,17 @@ def test_plain_cka_is_that_of_the_covariances_of_the_features():
 
 def test_debiased_cka_is_that_of_sums_over_quadruples():
     x, y = normal(7, 2), normal(7, 3, seed=1)
-    k, l = x @ x.T, y @ y.T
-    expected = hsic_by_hand(k, l) / math.sqrt(hsic_by_hand(k, k) * hsic_by_hand(l, l))
-    assert similarity.cka(k, l, debiased=True) == pytest.approx(expected, rel=1e-10)
+    k, m = x @ x.T, y @ y.T
+    expected = hsic_by_hand(k, m) / math.sqrt(hsic_by_hand(k, k) * hsic_by_hand(m, m))
+    assert similarity.cka(k, m, debiased=True) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("debiased", [False, True])
 def test_cka_is_one_for_equal_features_and_blind_to_turns_scales_and_shifts(debiased: bool):
     x, y = normal(40, 5), normal(40, 5, seed=1)
-    k, l = x @ x.T, y @ y.T
+    k, m = x @ x.T, y @ y.T
     moved = 3 * x @ orthogonal(5) + 7
-    plain, turned = (similarity.cka(g, l, debiased=debiased) for g in (k, moved @ moved.T))
+    plain, turned = (similarity.cka(g, m, debiased=debiased) for g in (k, moved @ moved.T))
     assert turned == pytest.approx(plain, rel=1e-9)
     assert similarity.cka(k, moved @ moved.T, debiased=debiased) == pytest.approx(1, rel=1e-9)
     stretched = x @ torch.diag(torch.tensor([9.0, 1, 1, 1, 1]).double())
@@ -183,12 +183,15 @@ def test_inputs_that_are_all_the_same_leave_the_kernel_less_its_mean():
 
 def test_the_jackknife_of_a_mean_is_its_standard_error_up_to_the_groups():
     x = normal(40)
-    left_out = similarity.jackknife(lambda index: float(x[index].mean()), 40, generator(0))
-    pairs = [similarity.jackknife(lambda i: float(x[i].mean()), 40, generator(s)) for s in range(40)]
+
+    def mean(index: Tensor) -> float:
+        return float(x[index].mean())
+
+    drawn = [similarity.jackknife(mean, 40, generator(seed)) for seed in range(40)]
     exact = float(x.std()) / math.sqrt(40)
-    assert left_out == pytest.approx(exact, rel=0.5)
-    assert math.sqrt(sum(p**2 for p in pairs) / 40) == pytest.approx(exact, rel=0.1)
-    few = similarity.jackknife(lambda index: float(x[index].mean()), 15, generator(0))
+    assert drawn[0] == pytest.approx(exact, rel=0.5)
+    assert math.sqrt(sum(error**2 for error in drawn) / 40) == pytest.approx(exact, rel=0.1)
+    few = similarity.jackknife(mean, 15, generator(0))
     assert few == pytest.approx(float(x[:15].std()) / math.sqrt(15), rel=1e-10)  # groups of one
     assert math.isnan(similarity.jackknife(lambda _: 0.0, 1, generator(0)))
 

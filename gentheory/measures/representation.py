@@ -105,9 +105,9 @@ def wasserstein_uniformity(
     max_examples: int = 10_000,
     generator: Generator,
 ) -> Estimate:
-    """√(|μ|² + 1 + tr Σ − 2 tr Σ^½/√m), features of unit norm in m dimensions: 0 even, √2 collapsed.
+    """√(|μ|² + 1 + tr Σ − 2 tr Σ^½/√m), features of unit norm in m dimensions; 0 if spread evenly.
 
-    Even on a share r of the dimensions it is √(2 − 2√r). `stats["floor"]` is what so
+    √2 if collapsed, √(2 − 2√r) if even on a share r of the dimensions. `stats["floor"]` is what so
     many examples of evenly spread features would show, √((m + 3)/4n); a warning where n is below
     10 m. `stderr` and features of zeros as in `alignment`.
 
@@ -290,7 +290,8 @@ def v_information_complexity(
     varied = features.std(0) > torch.finfo(part.dtype).eps * features.abs().amax(0)
     if part.num_examples < 3 or not bool(varied.any()):
         found = f"{part.num_examples} examples, on which {int(varied.sum())} features vary"
-        raise InputError(place, found, "3 or more, and 1 or more", "use other data or another layer")
+        cure = "use other data or another layer"
+        raise InputError(place, found, "3 or more, and 1 or more", cure)
     grams = (similarity.gram(features_of(part, name, place)) for name in read)
     found = decodability.complexity(grams, features[:, varied], ridge)
     quantiles = found.features.quantile(found.features.new_tensor(_SHARES)).tolist()
@@ -357,8 +358,9 @@ def area_under_margin(
         )
     quantiles = found.quantile(found.new_tensor(_SHARES)).tolist()
     negative = float((found <= 0).double().mean())
-    stats = {"shares": list(_SHARES), "quantiles": quantiles, "share_not_positive": negative}
-    return Estimate.from_samples(found, **stats)
+    return Estimate.from_samples(
+        found, shares=list(_SHARES), quantiles=quantiles, share_not_positive=negative
+    )
 
 
 def _jackknifed(
