@@ -31,6 +31,20 @@ FITTED = {"margins.inverse_square", *(n for n in measures.names() if n.startswit
 """Measures of a net that fits its data: their targets are the classes that the net gives."""
 REFUSED: dict[str, set[str]] = {"norms.path": {"embedding tied"}}
 """Where a measure does not apply: indices have no all-ones input."""
+REFUSED |= {
+    f"representation.{name}": {"scalar"}
+    for name in ("alignment", "cka", "uniformity", "wasserstein_uniformity")
+}
+REFUSED |= {
+    "representation.deconfounded_cka": {"embedding tied", "scalar"},
+    "representation.local_complexity": {"attention", "embedding tied", "twice", "scalar"},
+    "representation.mergeable_features": {"attention", "twice", "scalar"},
+    "representation.sparsity": {"attention", "embedding tied", "twice", "scalar"},
+    "representation.v_information_complexity": {"attention", "twice", "scalar"},
+    "robustness.pgd_accuracy": {"embedding tied"},
+}
+"""Nets without a linear layer at the end, without two that are called once, without ReLUs; and
+indices, which cannot be moved."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
 
 
