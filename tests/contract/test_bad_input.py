@@ -28,6 +28,8 @@ LABELS = {"margins.inverse_square", "margins.normalized", "margins.output"} | {
     name for name in measures.names() if name.startswith("pac_bayes.")
 }
 """Measures of the margins or of the accuracy."""
+COLLAPSE = {name for name in measures.names() if name.startswith("collapse.")}
+"""Measures of classes, two at least."""
 START = {
     "norms.distance",
     "norms.frobenius_distance",
@@ -93,11 +95,11 @@ RISKS: dict[str, Callable[[], gt.EmpiricalRisk]] = {
     "not finite": not_finite,
 }
 KNOWN: dict[str, set[str]] = {
-    "one class": {"ntk.alignment", "tic.left_out"},
-    "classless": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "soft labels": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "one real output": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "binary": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "one class": {*COLLAPSE, "ntk.alignment", "tic.left_out"},
+    "classless": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "soft labels": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "one real output": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "binary": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
     "not finite": set(measures.names()),
 }
 """Exactly which measures are refused; elsewhere some are, whichever."""
