@@ -168,7 +168,7 @@ def _linear_calls(
         def record(layer: nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> None:
             # Within a functional call the layer's parameters are those of the call.
             bias: Tensor | None = layer.bias
-            kept = None if bias is None else bias.detach().clone()
+            kept = None if bias is None else bias.detach().clone()  # pyright: ignore[reportUnnecessaryComparison]
             calls.append((name, layer.weight.detach().clone(), kept, output.detach().clone()))
 
         return record

@@ -31,6 +31,8 @@ LABELS |= {"representation.alignment", "robustness.pgd_accuracy"}
 """Measures of the margins, of the accuracy or of classes."""
 UNKEPT = {"representation.area_under_margin", "tic.left_out"}
 """Measures of what training keeps of its way, if it is asked to."""
+COLLAPSE = {name for name in measures.names() if name.startswith("collapse.")}
+"""Measures of classes, two at least."""
 START = {
     "norms.distance",
     "norms.frobenius_distance",
@@ -98,11 +100,11 @@ RISKS: dict[str, Callable[[], gt.EmpiricalRisk]] = {
     "not finite": not_finite,
 }
 KNOWN: dict[str, set[str]] = {
-    "one class": {"ntk.alignment", "tic.left_out"},
-    "classless": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "soft labels": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "one real output": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
-    "binary": {*LABELS, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "one class": {*COLLAPSE, "ntk.alignment", "tic.left_out"},
+    "classless": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "soft labels": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "one real output": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
+    "binary": {*LABELS, *COLLAPSE, "spectra.by_class", "spectra.outliers", "tic.left_out"},
     "not finite": set(measures.names()),
 }
 """Exactly which measures are refused; elsewhere some are, whichever."""

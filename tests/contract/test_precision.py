@@ -27,6 +27,7 @@ OTHER_DRAWS = {"singular.learning_coefficient", "singular.wbic"}
 """Their normal numbers are drawn in the dtype of the parameters."""
 ALIKE = {
     *(f"baselines.{name}" for name in ("aic", "bic", "parameter_count", "training_time")),
+    *("collapse.minority_collapse", "collapse.nc4"),
     *(f"representation.{name}" for name in ("local_complexity", "mergeable_features", "sparsity")),
     "robustness.pgd_accuracy",
 }

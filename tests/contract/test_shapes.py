@@ -12,12 +12,12 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "ascent", "attack", "decodability", "feature_vectors", "features", "merging",
-        "mislabelled", "regions", "similarity",
-        "checkpoint", "curvature", "estimate", "examples", "factors", "infinite_width",
-        "left_out", "linalg", "losses", "measures", "middles", "models", "modes", "noise_scale",
-        "parameter_sets", "params", "predicted", "predictions", "risk", "seeds", "tangent",
-        "training", "trajectory", "weights",
+        "ascent", "attack", "checkpoint", "class_geometry", "class_moments", "collapse_estimates",
+        "collapse_geometry", "curvature", "decodability", "estimate", "examples", "factors",
+        "feature_vectors", "features", "frames", "infinite_width", "left_out", "linalg", "losses",
+        "measures", "merging", "middles", "mislabelled", "mixed_features", "models", "modes",
+        "noise_scale", "parameter_sets", "params", "predicted", "predictions", "regions", "risk",
+        "seeds", "similarity", "tangent", "training", "trajectory", "weights",
     )
 ]
 
