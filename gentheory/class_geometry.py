@@ -224,8 +224,9 @@ class _Pass:
             variances = (second - first.square() / counts).clamp(min=0)
             # A class of one example says nothing of its spread.
             errors[name] = float((variances * counts / (counts - 1).clamp(min=1)).sum().sqrt())
-        shares = (total / counts for total in (self.whitened, self.mismatches, self.misplaced))
-        return Spread(errors, *shares)
+        return Spread(
+            errors, self.whitened / counts, self.mismatches / counts, self.misplaced / counts
+        )
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ def mixtures(
     risk: EmpiricalRisk,
     place: str,
     geometry: Geometry,
-    *,
-    same_class: bool,
     num_pairs: int,
     generator: Generator,
+    *,
+    same_class: bool,
 ) -> Mixtures:
     """Random pairs of two examples of one class, or of two classes; no example with itself.
 

@@ -3,6 +3,7 @@
 Every ReLU that runs is seen, as a module, as a function or in place, in the order of the calls.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,13 +96,13 @@ def crossed_stderr(table: Float[Tensor, "K N"]) -> float:
 
     Var = σ_rows²/K + σ_columns²/N + σ_rest²/(K N), each without bias; nan for one row or column.
     """
+    if min(table.shape) < 2:
+        return math.nan
     rows, columns = table.mean(1), table.mean(0)
     rest = table - rows[:, None] - columns + table.mean()
-    count = (len(rows) - 1) * (len(columns) - 1)
-    noise = rest.square().sum() / count if count else torch.nan
-    square = rows.var() / len(rows) + columns.var() / len(columns) - noise / table.numel()
-    # The difference may fall below what the columns alone leave.
-    return float(torch.maximum(square, noise / table.new_tensor(table.numel())).sqrt())
+    noise = rest.square().sum() / ((len(rows) - 1) * (len(columns) - 1) * table.numel())
+    square = rows.var() / len(rows) + columns.var() / len(columns) - noise
+    return float(torch.maximum(square, noise).sqrt())  # the difference may even be negative
 
 
 def frames(

@@ -347,8 +347,8 @@ def mixup_alignment(
     Source: Fisher, Meng & Papyan 2024 (arXiv 2402.06171).
     """
     geometry, last = penultimate(checkpoint, "mixup_alignment")
-    drawn = {"same_class": True, "num_pairs": num_pairs, "generator": generator}
-    found = mixtures(checkpoint.risk, "collapse.mixup_alignment", geometry, **drawn)
+    place = "collapse.mixup_alignment"
+    found = mixtures(checkpoint.risk, place, geometry, num_pairs, generator, same_class=True)
     centred = found.features - geometry.means.mean(0)
     cosines = F.cosine_similarity(centred, last.weight[found.first], eps=0)
     return Estimate.from_samples(
@@ -372,8 +372,8 @@ def mixup_residual(
     Source: Fisher, Meng & Papyan 2024 (arXiv 2402.06171).
     """
     geometry, last = penultimate(checkpoint, "mixup_residual")
-    drawn = {"same_class": False, "num_pairs": num_pairs, "generator": generator}
-    found = mixtures(checkpoint.risk, "collapse.mixup_residual", geometry, **drawn)
+    place = "collapse.mixup_residual"
+    found = mixtures(checkpoint.risk, place, geometry, num_pairs, generator, same_class=False)
     residuals = segment_residuals(found, geometry)
     return Estimate.from_samples(
         residuals,

@@ -287,7 +287,7 @@ def v_information_complexity(
         )
     read = names[: names.index(layer) + 1]
     features = features_of(part, layer, place)
-    varied = features.std(0) > torch.finfo(part.dtype).eps * features.abs().amax(0)
+    varied = features.std(0, correction=0) > torch.finfo(part.dtype).eps * features.abs().amax(0)
     if part.num_examples < 3 or not bool(varied.any()):
         found = f"{part.num_examples} examples, on which {int(varied.sum())} features vary"
         cure = "use other data or another layer"
@@ -312,7 +312,7 @@ def mergeable_features(
 
     The distance of two channels is that of their incoming weights, bias and outgoing weights; the
     two closest are merged, again and again, a group standing at the mean of its channels. By layer
-    in `stats`. Exact; refused for a net without two layers in a row.
+    in `stats`. Exact. Refused for a net without two layers in a row.
 
     Cost: no pass over the data, and the distances of all channels of a layer.
     Source: iterative feature merging (arXiv 2310.06756), as reviews describe it.

@@ -250,7 +250,7 @@ def _start(task: Task, plan: Plan, stepper: Stepper, theta: Float[Tensor, "M P"]
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
     size = (task.num_examples, _num_outputs(task, theta))
-    return Recorder.start(task.loss, theta, plan.epochs, size)
+    return Recorder.start(task.loss, theta, plan.epochs, size, classes=not task.data.real)
 
 
 def _num_outputs(task: Task, theta: Float[Tensor, "M P"]) -> int:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from gentheory.losses import Loss
@@ -39,13 +39,19 @@ class Recorder:
 
     @classmethod
     def start(
-        cls, loss: Loss, theta: Float[Tensor, "M P"], epochs: int, size: tuple[int, int]
+        cls,
+        loss: Loss,
+        theta: Float[Tensor, "M P"],
+        epochs: int,
+        size: tuple[int, int],
+        *,
+        classes: bool,
     ) -> "Recorder":
-        """Before the first step; `size` is N examples and C outputs."""
+        """Before the first step; `size` is N examples and C outputs, of `classes` or not."""
         ends = window_ends(epochs)
         time = torch.zeros(len(theta), len(ends), dtype=torch.float64, device=theta.device)
         mass = time[..., None].repeat(1, 1, size[0])
-        classes = size[1] > 1 and loss.block is None
+        scores = classes and size[1] > 1 and loss.block is None
         return cls(
             loss,
             ends,
@@ -54,7 +60,7 @@ class Recorder:
             mass[..., None].repeat(1, 1, 1, size[1]),
             mass.clone(),
             theta[:, None].repeat(1, len(ends), 1),
-            mass.clone() if classes else None,
+            mass.clone() if scores else None,
         )
 
     def see(
@@ -63,7 +69,7 @@ class Recorder:
         models: Int[Tensor, " M"],
         examples: Int[Tensor, "M B"],
         outputs: Float[Tensor, "M B C"],
-        targets: Int[Tensor, "M B"],
+        targets: Shaped[Tensor, "M B ..."],
         duration: Float[Tensor, " M"],
     ) -> None:
         """The outputs that a step of this duration finds on its batch; epochs count from 1."""
