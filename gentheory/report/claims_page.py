@@ -88,7 +88,7 @@ def findings(claims: pd.DataFrame) -> list[str]:
 def _finding(row: Mapping[Any, Any]) -> str:
     write = size if row["repeats"] else tau
     measured = interval(row, "value", write)
-    return f"{row['verdict'].capitalize()}: {row['says']}: {measured}, {row['expected']}."
+    return f"{row['verdict'].capitalize()}: {row['says']}: {measured}, expected {row['expected']}."
 
 
 def configurations(tables: Tables, population: Population, resampling: Resampling) -> pd.DataFrame:

@@ -62,7 +62,8 @@ def course_means(
         own = rows.assign(number=np.asarray(rows[name], dtype=float))
         own = own.loc[np.isfinite(own["number"])]
         for place in ("panel", "series"):
-            own = own.assign(**{place: name}) if getattr(drawing, place) == "quantity" else own
+            if getattr(drawing, place) == "quantity":
+                own = own.assign(**{place: _words(name)})
         parts.append(own[["panel", "series", "repeat", course.by, "number"]])
     return _means(pd.concat(parts), course, resampling), course
 
@@ -96,6 +97,11 @@ def _labels(models: pd.DataFrame, name: str | None, title: str) -> list[str]:
     return [text if plain and text != NONE else f"{words} {text}" for text in texts]
 
 
+def _words(quantity: str) -> str:
+    """A loss in words, a measure by its name."""
+    return quantity if "." in quantity else quantity.replace("_", " ")
+
+
 def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
@@ -106,7 +112,8 @@ def _picture(
     if table.empty:
         return None
     share = drawing.panel != "quantity"  # quantities have scales of their own
-    axis = drawing.axis or ", ".join(name.replace("_", " ") for name in drawing.quantities)
+    alone = len(drawing.quantities) == 1
+    axis = drawing.axis or (_words(drawing.quantities[0]) if alone else "value")
     panels, series = table["panel"].nunique(), table["series"].nunique()
     return picture_of(
         partial(

@@ -19,7 +19,7 @@ class CourseFigure(Section):
     quantities: Annotated[list[str], Field(min_length=1)]
     """Measures taken along training, or `LOSSES`."""
     axis: str = ""
-    """What the upright axis is called; the quantities unless given."""
+    """What the upright axis is called; the quantity, or "value" of several, unless given."""
     series: str = "quantity"
     """A line for each quantity, or for each value of this column or option."""
     panel: str | None = None

@@ -28,7 +28,7 @@ def test_findings_are_the_verdicts_with_their_numbers(report):
     assert len(report.findings) == len(FINDINGS)
     for finding, start in zip(report.findings, FINDINGS, strict=True):
         assert finding.startswith(start)
-    assert report.findings[1].endswith(", above 10.")
+    assert report.findings[1].endswith(", expected above 10.")
     assert "[" in report.findings[1]
 
 
@@ -60,7 +60,7 @@ def test_the_numbers_of_the_page_are_in_its_json(report):
     assert [row["verdict"] for row in results["claims"]] == ["agrees", "disagrees", "undecided"]
     assert {row["series"] for row in results["course_1"]} == {"cross_entropy", "mse"}
     assert {row["panel"] for row in results["course_2"]} == {"cross_entropy", "mse"}
-    first = [row for row in results["course_2"] if row["series"] == "train_loss"]
+    first = [row for row in results["course_2"] if row["series"] == "train loss"]
     assert [row["value"] for row in first[:4]] == pytest.approx([2, 1, 2 / 3, 0.4])
     measured = {(row["configuration"], row["quantity"]) for row in results["configurations"]}
     assert ("loss mse", "collapse.nc1") in measured
