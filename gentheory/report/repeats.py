@@ -14,7 +14,8 @@ from gentheory.stats.resample import draw_counts, expanded_level
 Column = NDArray[np.float64]
 
 MIN_REPEATS = MIN_MODELS
-"""Fewer have no interval: the range of four misses the mean more often than one time in twenty."""
+"""Fewer have no interval. That of five normal numbers has their mean in it 91 times in a hundred,
+that of eight 94 times, where percentiles that are not expanded have it 84 and 89 times."""
 _LEVEL = 0.95
 
 

@@ -109,9 +109,9 @@ def expanded_level(level: float, count: int) -> float:
     """The level of the percentiles that are to stand for `level` where few rows are drawn.
 
     2 Φ(√(N/(N-1)) t) - 1 with t Student's quantile (1 + level)/2 at N-1 degrees of freedom: for
-    the mean of N normal numbers the percentile interval is then as wide as Student's (Hesterberg
-    2015, What Teachers Should Know About the Bootstrap, section 4.1). Raises `InputError` for
-    fewer than two rows.
+    the mean of N normal numbers the percentile interval is then about as wide as Student's, where
+    N is not so small that the resamples end before (Hesterberg 2015, What Teachers Should Know
+    About the Bootstrap, section 4.1). Raises `InputError` for fewer than two rows.
 
     >>> round(expanded_level(0.95, 5), 4), round(expanded_level(0.95, 1000), 4)
     (0.9981, 0.9502)
