@@ -1,4 +1,4 @@
-"""What `gentheory measure` and `gentheory diagnose` have in common: what they look at and write.
+"""What commands have in common that look at one model: which one it is, and what they write.
 
 Heavy imports wait until a command runs, as in the command line.
 """
@@ -16,7 +16,7 @@ import typer
 
 @dataclass(frozen=True)
 class Asked:
-    """The options. A command has them by `asking`."""
+    """Which model, and a file for the numbers. A command has these options by `asking`."""
 
     checkpoint: Annotated[
         str | None, typer.Argument(help="FILE.safetensors, or FILE@N for model N of a stack.")
@@ -39,7 +39,6 @@ class Asked:
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64"
     seed: Annotated[int, typer.Option(help="Of the random probes.")] = 0
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None
-    html: Annotated[Path | None, typer.Option(help="Write a page here.")] = None
 
     @property
     def own(self) -> Any:
@@ -53,9 +52,8 @@ class Asked:
         from gentheory.own_model import check_given
 
         check_given(f"gentheory {command}", self.checkpoint, self.own)
-        for flag, file in (("--json", self.json_file), ("--html", self.html)):
-            if file is not None:
-                check_folder(flag, file)
+        if self.json_file is not None:
+            check_folder("--json", self.json_file)
 
     def load(self) -> Any:
         """What is to be measured."""
@@ -63,20 +61,34 @@ class Asked:
 
         return subject_of(self.checkpoint, self.own, self.dtype)
 
+
+@dataclass(frozen=True)
+class Measured(Asked):
+    """The same with a file for a page."""
+
+    html: Annotated[Path | None, typer.Option(help="Write a page here.")] = None
+
+    def check(self, command: str) -> None:
+        """Raise `InputError` for options that do not go together, before anything is computed."""
+        super().check(command)
+        if self.html is not None:
+            check_folder("--html", self.html)
+
     def write(self, subject: Any, results: Any, numbers: str, verdict: Any = None) -> None:
         """The files that were asked for."""
-        _write(self.json_file, lambda: numbers + "\n")
-        _write(self.html, lambda: _page(subject, results, self.seed, verdict))
+        write_text(self.json_file, lambda: numbers + "\n")
+        write_text(self.html, lambda: _page(subject, results, self.seed, verdict))
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of `Asked`, and its own, in place of its first parameter."""
-    shared = inspect.signature(Asked).parameters
-    _, *own = inspect.signature(command).parameters.values()
+    """The command with its own options and those that its first parameter stands for."""
+    first, *own = inspect.signature(command).parameters.values()
+    kind: type[Asked] = first.annotation
+    shared = inspect.signature(kind).parameters
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
-        command(Asked(**{name: given.pop(name) for name in shared}), **given)
+        command(kind(**{name: given.pop(name) for name in shared}), **given)
 
     parameters = [*shared.values(), *own]
     called.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -92,7 +104,8 @@ def check_folder(flag: str, file: Path) -> None:
         raise InputError(flag, str(file), "a file in an existing folder", "make it first")
 
 
-def _write(file: Path | None, text: Callable[[], str]) -> None:
+def write_text(file: Path | None, text: Callable[[], str]) -> None:
+    """What `text` returns to this file, if there is one."""
     from gentheory.study.files import full_disk
 
     if file is not None:

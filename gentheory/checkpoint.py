@@ -190,9 +190,10 @@ def _statistics(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) ->
 
 
 def _trajectory(tensors: Mapping[str, Tensor]) -> Trajectory | None:
-    kept = {name: tensors.get(f"trajectory.{name}") for name in NAMES}
-    found = [tensor for tensor in kept.values() if tensor is not None]
-    return Trajectory(*found) if len(found) == len(kept) else None
+    named = {name: f"trajectory.{name}" for name in NAMES}
+    kept = {name: tensors[stored] for name, stored in named.items() if stored in tensors}
+    # Files of earlier versions, and of nets without classes, hold no margins.
+    return Trajectory(**kept) if {*kept, "margins"} == set(NAMES) else None
 
 
 def load_weights(module: nn.Module, path: Path | str) -> nn.Module:

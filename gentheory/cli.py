@@ -6,7 +6,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gentheory.asked import Asked, asking, check_folder
+from gentheory.asked import Measured, asking, check_folder
+from gentheory.plot_commands import plot
 
 app = typer.Typer(
     add_completion=False,
@@ -14,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Generalization measures of trained PyTorch models, and studies that test them.",
 )
+
+app.add_typer(plot, name="plot")
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a study, as `gentheory run` printed it.")]
 
@@ -257,7 +260,7 @@ def measures() -> None:
 @app.command()
 @asking
 def measure(
-    asked: Asked,
+    asked: Measured,
     names: Annotated[
         list[str], typer.Option("--measure", "-m", help="A measure, a family, or cheap; repeat.")
     ] = [],  # noqa: B006
@@ -289,7 +292,7 @@ def measure(
 @app.command()
 @asking
 def diagnose(
-    asked: Asked,
+    asked: Measured,
     thresholds: Annotated[
         Path | None,
         typer.Option(help="Of your own, by python -m gentheory.trust; the package's unless given."),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
+from gentheory.errors import InputError
 from gentheory.risk import EmpiricalRisk
 
 
@@ -53,3 +54,21 @@ def over_examples(function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
         if "data-dependent" not in str(error):
             raise
         return torch.stack([function(*example) for example in zip(*columns, strict=True)])
+
+
+def some_of(
+    risk: EmpiricalRisk, max_examples: int, generator: Generator, *, place: str
+) -> EmpiricalRisk:
+    """The risk itself, or that on a random `max_examples` of its examples, in their order.
+
+    Raises `InputError` naming `place` unless `max_examples` is at least 2.
+    """
+    if max_examples < 2:
+        raise InputError(
+            f"{place}.max_examples", str(max_examples), "2 or more", "give such a number"
+        )
+    if risk.num_examples <= max_examples:
+        return risk
+    drawn = torch.randperm(risk.num_examples, generator=generator, device=generator.device)
+    chosen = drawn[:max_examples].sort().values.to(risk.device)
+    return risk.on(*(column[chosen] for column in risk.joined()))

@@ -62,7 +62,7 @@ class OwnModel:
             or "cross_entropy",
             _named(self.data, "--data"),
             weight_decay=self.weight_decay or 0.0,
-            dtype=_dtype(dtype),
+            dtype=dtype_of(dtype),
         )
         risk.check()
         return Checkpoint(
@@ -102,22 +102,33 @@ def _stored(address: str, own: OwnModel, dtype: str) -> Checkpoint:
             raise InputError(
                 flag, str(value), "nothing, as a checkpoint holds its own", "leave it out"
             )
-    path, at, index = address.rpartition("@")
-    if at and not index.isdecimal():
-        raise InputError(address, f"index {index!r}", "a number after the @", "give FILE@0")
+    path, index = address_of(address)
     found = checkpoint.load(
-        path if at else address,
-        int(index) if at else 0,
-        data=None if own.data is None else _named(own.data, "--data"),
-        dtype=_dtype(dtype),
+        path,
+        index,
+        data=data_of(own),
+        dtype=dtype_of(dtype),
     )
     found.risk.check()
     return found
 
 
+def address_of(address: str) -> tuple[Path, int]:
+    """File and number of the model in FILE or FILE@N. Raises `InputError` for another N."""
+    path, at, index = address.rpartition("@")
+    if at and not index.isdecimal():
+        raise InputError(address, f"index {index!r}", "a number after the @", "give FILE@0")
+    return Path(path if at else address), int(index) if at else 0
+
+
 def _initial(module: nn.Module, file: Path) -> torch.Tensor:
     """The trainable parameters in this state dict; the module keeps its own."""
     return flatten(load_weights(copy.deepcopy(module), file))
+
+
+def data_of(own: OwnModel) -> Any:
+    """The data at --data; None where it is not given."""
+    return None if own.data is None else _named(own.data, "--data")
 
 
 def _named(address: str, flag: str, *, call: bool = True) -> Any:
@@ -136,7 +147,8 @@ def _named(address: str, flag: str, *, call: bool = True) -> Any:
     return found() if call and callable(found) and not isinstance(found, nn.Module) else found
 
 
-def _dtype(name: str) -> torch.dtype:
+def dtype_of(name: str) -> torch.dtype:
+    """float32 or float64. Raises `InputError` for any other name."""
     if name not in ("float32", "float64"):
         raise InputError("--dtype", repr(name), "float32 or float64", "choose one")
     return getattr(torch, name)

@@ -15,6 +15,8 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _GROUPED = 2**13
 """Numbers in the inputs beyond which many kernels at once, which are one grouped convolution, take
 a CPU longer than one after the other."""
+_IN_CACHE = 2**17
+"""Numbers at once in the inputs of convolutions that take turns: what they put out stays cached."""
 
 
 def outputs_at(
@@ -26,10 +28,16 @@ def outputs_at(
     chunk of vectors, in the risk's order, then the next chunk. A model that cannot be run as a
     stack, or is slower so, is run a vector at a time.
     """
-    for chosen, x, y in _chunks(risk, thetas):
-        with torch.no_grad():
-            outputs = _stacked(risk, thetas[chosen], x)
-        yield chosen, outputs, y
+    for chosen in _some(thetas):
+        count = chosen.stop - chosen.start
+        for inputs, targets in risk.batches():
+            together = count > 1 and runs_stacked(risk, inputs)
+            rows = _rows(risk, inputs, count, together)
+            for x, y in zip(inputs.split(rows), targets.split(rows), strict=True):
+                with torch.no_grad():
+                    run = _stacked if together else _in_turn
+                    outputs = run(risk, thetas[chosen], x)
+                yield chosen, outputs, y
 
 
 def losses_at(risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]) -> Float[Tensor, "K N"]:
@@ -73,17 +81,29 @@ def gradients_at(
     return values / risk.num_examples, gradients / risk.num_examples
 
 
+def _some(thetas: Float[Tensor, "K P"]) -> Iterator[slice]:
+    """As many of the vectors at once as memory is meant for."""
+    size = max(1, _NUMBERS // thetas.shape[1])
+    for start in range(0, len(thetas), size):
+        yield slice(start, min(start + size, len(thetas)))
+
+
 def _chunks(
     risk: EmpiricalRisk, thetas: Float[Tensor, "K P"]
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Some of the vectors and some of the examples at once: all examples, then the next vectors."""
-    size = max(1, _NUMBERS // thetas.shape[1])
-    for start in range(0, len(thetas), size):
-        chosen = slice(start, min(start + size, len(thetas)))
+    for chosen in _some(thetas):
         for inputs, targets in risk.batches():
-            rows = max(1, _NUMBERS // (inputs[0].numel() * (chosen.stop - start)))
+            rows = max(1, _NUMBERS // (inputs[0].numel() * (chosen.stop - chosen.start)))
             for x, y in zip(inputs.split(rows), targets.split(rows), strict=True):
                 yield chosen, x, y
+
+
+def _rows(risk: EmpiricalRisk, inputs: Tensor, count: int, together: bool) -> int:
+    """Examples at once: what is not recorded needs memory for those alone whose turn it is."""
+    cached = not together and _convolves(risk)
+    numbers = _IN_CACHE if cached else _NUMBERS // count
+    return max(1, numbers // inputs[0].numel())
 
 
 def _stacked(
@@ -91,7 +111,45 @@ def _stacked(
 ) -> Float[Tensor, "k B C"]:
     if len(thetas) > 1 and runs_stacked(risk, inputs):
         return torch.func.vmap(risk.outputs, in_dims=(0, None))(thetas, inputs)
-    return torch.stack([risk.outputs(theta, inputs) for theta in thetas])
+    return _in_turn(risk, thetas, inputs)
+
+
+def _in_turn(
+    risk: EmpiricalRisk, thetas: Float[Tensor, "k P"], inputs: Tensor
+) -> Float[Tensor, "k B C"]:
+    x = _laid_out(risk, inputs)
+    return torch.stack([risk.outputs(theta, x) for theta in thetas])
+
+
+def _laid_out(risk: EmpiricalRisk, inputs: Tensor) -> Tensor:
+    """Images with each pixel's channels side by side in memory, for convolutions on a CPU.
+
+    They take two thirds of the time so. As they are for a model that asks for the other layout,
+    as `view` does.
+    """
+
+    def tried() -> bool:
+        try:
+            with torch.no_grad():
+                risk.outputs(risk.theta, _channels_last(inputs[:1]))
+        except RuntimeError:
+            return False
+        return True
+
+    apt = inputs.dim() == 4 and inputs.dtype == torch.float32 and _convolves(risk)
+    apt = apt and risk.once("takes channels last", tried)
+    return _channels_last(inputs) if apt else inputs
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    # Not `contiguous`, which leaves one channel's strides as they are: they mean channels first.
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
+
+
+def _convolves(risk: EmpiricalRisk) -> bool:
+    """On a CPU, where the layout of the images and the number of kernels at once matter most."""
+    parts = risk.module.modules()
+    return risk.device.type == "cpu" and any(isinstance(part, _CONVOLUTIONS) for part in parts)
 
 
 def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
@@ -105,8 +163,7 @@ def runs_stacked(risk: EmpiricalRisk, inputs: Tensor) -> bool:
             return False
         return True
 
-    filters = any(isinstance(part, _CONVOLUTIONS) for part in risk.module.modules())
-    slower = filters and risk.device.type == "cpu" and inputs.numel() > _GROUPED
+    slower = _convolves(risk) and inputs.numel() > _GROUPED
     return not slower and risk.once("runs as a stack", tried)
 
 

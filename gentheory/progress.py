@@ -92,6 +92,18 @@ def measuring(names: Sequence[str]) -> Generator[Callable[[str], None], None, No
 
 
 @contextmanager
+def telling(what: str) -> Generator[Callable[[str], None], None, None]:
+    """That something of unknown length goes on; tell it with which part it does."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda part: bar.update(task, description=f"{what}: {part}")
+
+
+@contextmanager
 def counting(what: str) -> Generator[Callable[[int, int, str], None], None, None]:
     """A bar of pieces; tell it how many of all are done and what the last one was."""
     console = Console(stderr=True)

@@ -264,7 +264,7 @@ class EmpiricalRisk:
             outputs = self.outputs(self.theta, inputs)
             self._check_outputs(inputs, outputs.nan_to_num())
             self._check_examples(outputs.shape[1])
-            self._check_loss(self.loss.values(outputs, targets), len(inputs))
+            self._check_loss(self.loss.among(outputs, targets), len(inputs))
         return True
 
     def _check_outputs(self, inputs: Tensor, outputs: Float[Tensor, "B C"]) -> None:

@@ -23,14 +23,17 @@ class Trajectory:
     """Mean traces of the losses' Hessians in the outputs."""
     parameters: Float[Tensor, "*windows P"]
     """At the window's end; those of the last window are the trained ones."""
+    margins: Float[Tensor, "*windows N"] | None = None
+    """Mean margins z_y − max over k ≠ y of z_k; None where there are no classes, or none kept."""
 
     def __getitem__(self, index: int) -> "Trajectory":
         """One model of a stack, or one window of a model."""
         return Trajectory(*(tensor[index] for tensor in self.tensors().values()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the names of the fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """By the names of the fields, those that are kept."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def to(self, like: Tensor) -> "Trajectory":
         """On the device and in the dtype of another tensor."""
@@ -38,8 +41,9 @@ class Trajectory:
 
     def of_first(self, count: int) -> "Trajectory":
         """Of the first examples alone."""
-        kept = {"residuals": self.residuals[..., :count, :], "traces": self.traces[..., :count]}
-        return replace(self, **kept)
+        margins = None if self.margins is None else self.margins[..., :count]
+        residuals, traces = self.residuals[..., :count, :], self.traces[..., :count]
+        return replace(self, residuals=residuals, traces=traces, margins=margins)
 
     def windows(self) -> list["Trajectory"]:
         """Those of one model that training reached."""

@@ -203,11 +203,15 @@ def trajectory_of(risk: gt.EmpiricalRisk, order: Tensor | None = None) -> Trajec
     shape = (2, 5, len(targets), risk.num_outputs)  # five looks a window
     p = torch.randn(shape, generator=stream, dtype=risk.dtype).softmax(-1)[:, :, order]
     noise = torch.randn(risk.num_params, generator=stream, dtype=risk.dtype)
+    wanted = losses.one_hot(targets, p[0, 0])
+    others = p.masked_fill(wanted.bool(), -torch.inf).amax(-1)
+    classes = targets.dim() == 1 and not targets.is_floating_point() and risk.num_outputs > 1
     return Trajectory(
         torch.tensor([2.0, 10.0], dtype=risk.dtype),
-        p.mean(1) - losses.one_hot(targets, p[0, 0]),
+        p.mean(1) - wanted,
         (1 - p.square().sum(-1)).mean(1),
         torch.stack([risk.theta + 0.05 * noise, risk.theta]),
+        ((p * wanted).sum(-1) - others).mean(1) if classes else None,
     )
 
 

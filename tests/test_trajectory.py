@@ -1,5 +1,7 @@
 """A trajectory by model and by window, and its mean."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from gentheory.trajectory import NAMES, Trajectory
 def stack() -> Trajectory:
     """Two models, three windows, four examples, two outputs, five parameters."""
     stream = torch.Generator().manual_seed(0)
-    shapes = ((2, 3, 4, 2), (2, 3, 4), (2, 3, 5))
+    shapes = ((2, 3, 4, 2), (2, 3, 4), (2, 3, 5), (2, 3, 4))
     time = torch.tensor([[1.0, 2.0, 5.0], [1.0, 3.0, 0.0]], dtype=torch.float64)
     kept = Trajectory(
         time, *(torch.randn(s, generator=stream, dtype=torch.float64) for s in shapes)
@@ -20,7 +22,7 @@ def stack() -> Trajectory:
 
 
 def test_the_names_are_the_fields():
-    assert NAMES == ("time", "residuals", "traces", "parameters")
+    assert NAMES == ("time", "residuals", "traces", "parameters", "margins")
     assert tuple(stack().tensors()) == NAMES
 
 
@@ -55,3 +57,11 @@ def test_to_the_dtype_of_another_tensor(dtype: torch.dtype):
     moved = stack().to(torch.zeros(1, dtype=dtype))
     assert {tensor.dtype for tensor in moved.tensors().values()} == {dtype}
     assert torch.equal(moved.parameters, stack().parameters.to(dtype))
+
+
+def test_margins_need_not_be_kept():
+    bare = replace(stack(), margins=None)
+    assert tuple(bare.tensors()) == NAMES[:-1]
+    assert bare[0][1].margins is None
+    assert bare.to(torch.zeros(1)).of_first(2).margins is None
+    assert torch.equal(stack()[0].of_first(2).margins, stack().margins[0, :, :2])

@@ -6,7 +6,7 @@ the second moment of the vectors g_ik = J_iᵀ d_ik with weights w_ik / N. For t
 is the probability of class k and d_ik the loss's gradient if that were the target.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,16 +53,20 @@ class ClassExtremes:
 def class_extremes(
     risk: EmpiricalRisk,
     curvature: Callable[[EmpiricalRisk], LinearOperator],
+    classes: Sequence[int] | None = None,
     *,
     rtol: float,
     max_steps: int,
     generator: Generator,
 ) -> ClassExtremes:
-    """From one Lanczos run a class, on the class's examples."""
+    """From one Lanczos run a class, on the class's examples; all classes unless some are given.
+
+    Raises `InputError` for a class without examples, and where targets are not classes.
+    """
     labels: list[int] = []
     low: list[Eigenpairs] = []
     high: list[Eigenpairs] = []
-    for label, part in by_class(risk, "spectra.by_class"):
+    for label, part in _chosen(by_class(risk, "spectra.by_class"), classes):
         ends = extremes(curvature(part), rtol=rtol, max_steps=max_steps, generator=generator)
         labels.append(label)
         low.append(ends[0])
@@ -71,6 +75,19 @@ def class_extremes(
     errors = [torch.cat([pair.residuals for pair in end]) for end in (low, high)]
     met = all(pair.converged for pair in [*low, *high])
     return ClassExtremes(labels, lows, highs, torch.maximum(*errors), met)
+
+
+def _chosen(
+    parts: Iterator[tuple[int, EmpiricalRisk]], classes: Sequence[int] | None
+) -> Iterator[tuple[int, EmpiricalRisk]]:
+    if classes is None:
+        yield from parts
+        return
+    found = dict(parts)
+    if not classes or not set(classes) <= set(found):
+        expected = f"some of {', '.join(map(str, found))}, which have examples"
+        raise InputError("spectra.by_class.classes", str(list(classes)), expected, "choose others")
+    yield from ((label, found[label]) for label in classes)
 
 
 def by_class(risk: EmpiricalRisk, place: str) -> Iterator[tuple[int, EmpiricalRisk]]:

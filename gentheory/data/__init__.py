@@ -19,10 +19,13 @@ from gentheory.data.environments import (
 from gentheory.data.files import VARIABLE
 from gentheory.data.idx import mnist, read_idx
 from gentheory.data.split import Split
-from gentheory.data.synthetic import class_means, gaussian_classes
+from gentheory.data.synthetic import class_means, direction, gaussian_classes, polynomial
 from gentheory.errors import InputError
 
-LOADERS = ("cifar10", "colored_mnist", "digits", "gaussian_classes", "mnist", "rotated_mnist")
+LOADERS = (
+    *("cifar10", "colored_mnist", "digits", "gaussian_classes", "mnist", "polynomial"),
+    "rotated_mnist",
+)
 
 __all__ = [
     "LOADERS",
@@ -32,11 +35,13 @@ __all__ = [
     "colored_mnist",
     "colored_mnist_shifted",
     "digits",
+    "direction",
     "gaussian_classes",
     "label_noise",
     "load",
     "load_shifted",
     "mnist",
+    "polynomial",
     "read_idx",
     "rotated_mnist",
     "rotated_mnist_shifted",

@@ -54,6 +54,8 @@ class Recipe:
     def _usable(self) -> Int[Tensor, " N"]:
         """All training examples that the imbalance leaves, in the order that nests."""
         data = load(self.name, **self.options)[0]
+        if data.real and self.imbalance != "none":
+            raise self._no_classes("imbalance")
         stream = generator("subset", self.name, self.seed)
         shuffled = subset(len(data), len(data), generator=stream)
         shares = class_shares(self.imbalance, self.imbalance_ratio, data.num_classes)
@@ -113,7 +115,16 @@ class Recipe:
     def _noisy(self, indices: Int[Tensor, " N"], stream: str) -> Split:
         return self._mislabelled(load(self.name, **self.options)[0].take(indices), stream)
 
+    def _no_classes(self, option: str) -> InputError:
+        return InputError(
+            f"data.{option}", f"{self.name}, whose targets are no classes", "classes", "drop it"
+        )
+
     def _mislabelled(self, chosen: Split, stream: str) -> Split:
+        if chosen.real:
+            if self.label_noise:
+                raise self._no_classes("label_noise")
+            return chosen
         targets = label_noise(
             chosen.targets,
             self.label_noise,

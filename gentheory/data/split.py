@@ -1,4 +1,4 @@
-"""Labelled examples in a fixed order: what every loader returns."""
+"""Examples with their targets in a fixed order: what every loader returns."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from gentheory.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """N labelled examples in a fixed order, checked once when made.
+    """N examples in a fixed order, their targets classes or real numbers; checked once when made.
 
     Raises `InputError` for tensors of another type or length, for no example at all, for an input
-    that is nan or infinite and for a target outside 0 .. num_classes - 1; the last two name the
-    first bad example. Splits may be shared: never change their tensors in place.
+    or a real target that is nan or infinite and for a class outside 0 .. num_classes - 1; the last
+    ones name the first bad example. Splits may be shared: never change their tensors in place.
 
     >>> Split(torch.zeros(2, 3), torch.tensor([0, 1]), num_classes=2, name="tiny").shape
     torch.Size([3])
@@ -24,18 +24,27 @@ class Split:
     inputs: Tensor
     """Float32, [N, ...]."""
     targets: Tensor
-    """Int64, [N], each in 0 .. num_classes - 1."""
+    """Int64, [N], each in 0 .. num_classes - 1; or real numbers: float32, [N, num_classes]."""
     num_classes: int
+    """Or how many real numbers an example has for targets: the outputs of a net, either way."""
     name: str
     """What messages call it, such as "mnist.train"."""
 
     def __post_init__(self) -> None:
         _check_form(self)
         _check_finite(self.inputs, place=f"{self.name} inputs")
-        check_targets(self.targets, self.num_classes, place=f"{self.name} targets")
+        if self.real:
+            _check_finite(self.targets, place=f"{self.name} targets")
+        else:
+            check_targets(self.targets, self.num_classes, place=f"{self.name} targets")
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def real(self) -> bool:
+        """Whether the targets are real numbers rather than classes."""
+        return self.targets.is_floating_point()
 
     @property
     def shape(self) -> torch.Size:
@@ -80,14 +89,20 @@ def _check_range(values: Int64[Tensor, " N"], stop: int, *, place: str, kind: st
 
 def _check_form(split: Split) -> None:
     inputs, targets = split.inputs, split.targets
-    if inputs.dtype != torch.float32 or targets.dtype != torch.int64:
+    real = targets.dtype == torch.float32 and targets.shape[1:] == (split.num_classes,)
+    if inputs.dtype != torch.float32 or not (real or targets.dtype == torch.int64):
         raise InputError(
             split.name,
             f"inputs of {inputs.dtype} and targets of {targets.dtype}",
             "torch.float32 and torch.int64",
             "convert them with .float() and .long()",
         )
-    if inputs.ndim < 1 or targets.ndim != 1 or len(inputs) != len(targets) or len(targets) == 0:
+    if (
+        inputs.ndim < 1
+        or targets.ndim != 1 + real
+        or len(inputs) != len(targets)
+        or len(targets) == 0
+    ):
         raise InputError(
             split.name,
             f"inputs of shape {tuple(inputs.shape)} and targets of shape {tuple(targets.shape)}",

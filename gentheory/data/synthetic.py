@@ -1,4 +1,4 @@
-"""Classes whose distribution is known, so that measures can be held against closed forms."""
+"""Data whose distribution is known, so that measures can be held against closed forms."""
 
 import math
 
@@ -56,6 +56,40 @@ def class_means(
     # Of centred means, the squared distances over all C(C - 1) ordered pairs sum to 2C Σ|μ|².
     distance = (2 * means.square().sum() / (num_classes - 1)).sqrt()
     return means * (separation / distance)
+
+
+def polynomial(
+    *, num_train: int, num_test: int, num_features: int, seed: int
+) -> tuple[Split, Split]:
+    """y = (β·x)² / 2 with x ~ N(0, I / D) and |β|² = D, as (train, test); inputs [N, D].
+
+    A real target, [N, 1]: regression, for nets of one output under "mse". A kernel that is nearly
+    linear needs about D² examples to learn it, features that turn towards β about D (Kumar et al.
+    2023, arXiv 2310.06110). β, training and test part have streams of their own.
+    Raises `InputError` for a size below 1.
+    """
+    for option, count in (
+        ("num_train", num_train),
+        ("num_test", num_test),
+        ("num_features", num_features),
+    ):
+        _check_count(option, count, 1)
+    beta = direction(num_features=num_features, seed=seed)
+    return _square(beta, num_train, "train", seed), _square(beta, num_test, "test", seed)
+
+
+def direction(*, num_features: int, seed: int) -> Float64[Tensor, " D"]:
+    """The β of `polynomial`: in a random direction, of squared norm D."""
+    stream = generator("polynomial", "direction", seed)
+    beta = torch.randn(num_features, generator=stream, dtype=torch.float64)
+    return beta * (math.sqrt(num_features) / beta.norm())
+
+
+def _square(beta: Float64[Tensor, " D"], count: int, part: str, seed: int) -> Split:
+    stream = generator("polynomial", part, seed)
+    x = torch.randn(count, len(beta), generator=stream, dtype=torch.float64) / math.sqrt(len(beta))
+    targets = (x @ beta).square()[:, None] / 2
+    return Split(x.float(), targets.float(), 1, f"polynomial.{part}")
 
 
 def _draw(means: Float64[Tensor, "C D"], count: int, part: str, seed: int) -> Split:

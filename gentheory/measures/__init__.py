@@ -35,6 +35,7 @@ _GIVEN = ("checkpoint", "generator")
 CHEAP = (
     *(f"baselines.{name}" for name in ("training_loss", "parameter_count", "aic", "bic")),
     *("baselines.laplace", "baselines.laplace_diagonal"),
+    *("collapse.nc1", "collapse.nc4", "collapse.cdnv"),
     *(f"margins.{name}" for name in ("output", "normalized", "inverse_square")),
     *(f"noise.{name}" for name in ("scale", "variance", "gsnr", "coherence", "stiffness")),
     *("norms.parameters", "norms.distance", "norms.spectral", "norms.frobenius"),

@@ -21,6 +21,7 @@ and beyond the paper:
     {label = "ResNet-20 GroupNorm", model = "resnet", options = {depth = 20, norm = "group"}}
     {label = "ViT", model = "vit", options = {depth = 4, width = 64}}
     {label = "MLP-Mixer", model = "mixer", options = {depth = 4, width = 64}}
+    {label = "committee", model = "committee", options = {width = 500, output_scale = 10.0}}
 """
 
 import inspect
@@ -32,15 +33,16 @@ from torch import nn
 
 from gentheory.errors import InputError
 from gentheory.models.cnn import cnn
+from gentheory.models.committee import committee
 from gentheory.models.mixer import mixer
 from gentheory.models.mlp import mlp
 from gentheory.models.resnet import resnet
 from gentheory.models.vgg import vgg
 from gentheory.models.vit import vit
 
-__all__ = ["build", "cnn", "mixer", "mlp", "resnet", "vgg", "vit"]
+__all__ = ["build", "cnn", "committee", "mixer", "mlp", "resnet", "vgg", "vit"]
 
-_BUILDERS = (mlp, cnn, resnet, vgg, vit, mixer)
+_BUILDERS = (mlp, cnn, resnet, vgg, vit, mixer, committee)
 
 
 def build(

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gentheory.errors import InputError
 from gentheory.models.options import at_least_one, one_of, yes_or_no
 from gentheory.models.scaling import Parametrization, check, finished, parametrized
 
@@ -33,6 +34,8 @@ def mlp(
     activation: Activation = "relu",
     skip: bool = False,
     bias: bool = True,
+    embedding: int | None = None,
+    embedding_relu: bool = False,
     parametrization: Parametrization = "standard",
     output_scale: float = 1.0,
     symmetrized: bool = False,
@@ -41,6 +44,10 @@ def mlp(
 
     `activation="linear"` gives a deep linear net. `skip` adds each hidden layer's input to its
     output wherever both have `width` features, that is from the second hidden layer on.
+
+    With an `embedding` the outputs are as many features, not a logit a class, for a loss of such
+    as the supervised contrastive one; with `embedding_relu` none of them is negative. They are
+    what the last module, an identity, is given: measures of layers find them by its name.
 
     `parametrization="standard"` is PyTorch's own layer and initialization; with "ntk" a layer is
     W x / √fan_in + 0.1 b, W and b from N(0, 1) (Jacot et al. 2018). `output_scale` is α, by which
@@ -51,6 +58,12 @@ def mlp(
     at_least_one("mlp.width", width)
     yes_or_no("mlp.skip", skip)
     yes_or_no("mlp.bias", bias)
+    yes_or_no("mlp.embedding_relu", embedding_relu)
+    if embedding is not None:
+        at_least_one("mlp.embedding", embedding)
+    elif embedding_relu:
+        expected = "an embedding, of which it makes the features positive"
+        raise InputError("mlp.embedding_relu", "true", expected, "give mlp.embedding, or drop it")
     check("mlp", parametrization, output_scale, symmetrized)
     kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
     one_of("mlp.activation", activation, kinds)
@@ -60,5 +73,9 @@ def mlp(
         layer = parametrized(nn.Linear(incoming, outgoing, bias=bias), parametrization)
         block = nn.Sequential(layer, kinds[activation]())
         layers.append(Residual(block) if skip and index > 0 else block)
-    last = parametrized(nn.Linear(widths[-1], num_classes, bias=bias), parametrization)
-    return finished(nn.Sequential(nn.Flatten(), *layers, last), output_scale, symmetrized)
+    outgoing = num_classes if embedding is None else embedding
+    last = parametrized(nn.Linear(widths[-1], outgoing, bias=bias), parametrization)
+    net = nn.Sequential(nn.Flatten(), *layers, last)
+    if embedding is not None:
+        net.append(nn.ReLU() if embedding_relu else nn.Identity()).append(nn.Identity())
+    return finished(net, output_scale, symmetrized)

@@ -1,7 +1,7 @@
 """Means and correlations at checkpoints along training, a line a series and a panel a setting."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from gentheory.plots.frame import group, numbers, require
 from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels, remark, styled
 
 Column = NDArray[np.float64]
+Unit: TypeAlias = Literal["epoch", "steps"]
 
 MAX_PANELS = 12
 _MAX_TICKS = 8
@@ -25,8 +26,9 @@ def along_training(
     table: pd.DataFrame,
     *,
     quantity: str,
-    by: Literal["epoch", "steps"] = "epoch",
+    by: Unit = "epoch",
     limits: tuple[float, float] | None = None,
+    share: bool = True,
     columns: int = 4,
     width: float = 12.0,
     figure: Figure | None = None,
@@ -37,8 +39,9 @@ def along_training(
     is not finite breaks the line. Epochs stand at equal distances, steps on a logarithmic axis
     that is linear from 0 to the first one. With `limits` the other axis is linear between them,
     with a line at 0; without, it is logarithmic where most values are positive, and the others
-    are counted in their panel. `quantity` names it; `width` is in inches. Raises `InputError` for
-    a missing column, for no rows, and for more than 12 panels.
+    are counted in their panel. Panels share that axis unless `share` is false. `quantity` names
+    it; `width` is in inches. Raises `InputError` for a missing column, for no rows, and for more
+    than 12 panels.
     """
     require(table, "panel", "series", by, "value", "low", "high")
     checkpoints = np.unique(numbers(table, by))
@@ -47,21 +50,29 @@ def along_training(
     groups = group(table, "panel", what="a checkpoint")
     if len(groups) > MAX_PANELS:
         raise InputError("table", f"{len(groups)} panels", f"at most {MAX_PANELS}", "choose some")
-    look, value = looks(map(str, table["series"])), numbers(table, "value")
-    logarithmic = limits is None and bool((value[np.isfinite(value)] > 0).mean() > 0.5)
+    look, whole = looks(map(str, table["series"])), _logarithmic(table, limits)
     with styled():
-        grid = panels(figure, len(groups), columns=columns, width=width, height=2.6)
+        grid = panels(figure, len(groups), columns=columns, width=width, height=2.6, share=share)
         entitle(grid, groups)
         for axes, frame in zip(grid, groups.values(), strict=True):
+            logarithmic = whole if share else _logarithmic(frame, limits)
             for name, rows in group(frame, "series", what="").items():
                 _line(axes, rows, look[name], across, logarithmic=logarithmic)
             hidden = int((numbers(frame, "value") <= 0).sum()) if logarithmic else 0
             if hidden:
                 remark(axes, f"{hidden} not positive, not shown")
-        _scale(grid, table, limits, logarithmic=logarithmic)
+            if not share:
+                _scale([axes], frame, limits, logarithmic=logarithmic)
+        if share:
+            _scale(grid, table, limits, logarithmic=whole)
         _place(grid, across, checkpoints, by)
         _label(grid, quantity, by)
     return grid
+
+
+def _logarithmic(table: pd.DataFrame, limits: tuple[float, float] | None) -> bool:
+    value = numbers(table, "value")
+    return limits is None and bool((value[np.isfinite(value)] > 0).mean() > 0.5)
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: Look, across: Column, *, logarithmic: bool) -> None:

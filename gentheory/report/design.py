@@ -76,7 +76,7 @@ def design(population: Population) -> Design | None:
     models = ranked.loc[ranked["setting"].isin(population.tested)]
     if "draw" in models and models["draw"].notna().any():
         return None
-    axes = {name: column for name, column in _labels(models).items() if len(set(column)) > 1}
+    axes = {name: column for name, column in labels(models).items() if len(set(column)) > 1}
     if len(axes) < 2:
         return None
     found = Configurations.of(axes, len(models))
@@ -99,12 +99,13 @@ def kind_of(predictor: str) -> str:
     return "baseline" if predictor in REFERENCES else kind(predictor)
 
 
-def _labels(models: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
+def labels(models: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
+    """The settings and the options of the architectures as texts, all but the seed; [N] each."""
     names = [name for name in Settings.model_fields if name not in _LEFT_OUT and name in models]
     names += ["data"] if "data" in models else []
     columns = {name: models[name] for name in ("n_train", *names)}
-    labels = {name: np.array([str(value) for value in column]) for name, column in columns.items()}
-    return _architectures(models) | labels
+    texts = {name: np.array([str(value) for value in column]) for name, column in columns.items()}
+    return _architectures(models) | texts
 
 
 def _architectures(models: pd.DataFrame) -> dict[str, NDArray[np.str_]]:

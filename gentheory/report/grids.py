@@ -250,25 +250,6 @@ def along_grids(analysis: Analysis) -> list[Grid]:
     return grids
 
 
-def claim_grid(analysis: Analysis) -> Grid | None:
-    """What was claimed, what was measured, and whether they agree; none where nothing was."""
-    rows: list[list[Cell]] = []
-    for row in _records(analysis.claims):
-        says = Cell(row["says"], tuple(filter(None, [row["source"], row["why"]])))
-        measured = Cell(tau(row["value"]), (bounds(row, "value"),))
-        if math.isnan(row["value"]):
-            measured = Cell("–", muted=True)
-        size = f"{row['models']} models, {row['settings']} settings"
-        verdict = Cell(row["verdict"], strong=row["verdict"] in ("agrees", "disagrees"))
-        rows.append([says, Cell(row["number"], (size,)), Cell(row["expected"]), measured, verdict])
-    header = [Cell(text) for text in ("claim", "number", "expected", "measured", "verdict")]
-    caption = (
-        "Agrees: the whole 95 % interval is as expected; disagrees: none of it is. The number is a "
-        "mean over settings, each with equal weight."
-    )
-    return Grid("claims", "Claims", caption, header, rows, words=True) if rows else None
-
-
 def ladder_grids(analysis: Analysis) -> list[Grid]:
     """How well the cheap rungs stand for the exact one."""
     if analysis.ladder.empty:

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from gentheory.plots.export import write
+from gentheory.plots.surface import script
+from gentheory.report import claims_page
 from gentheory.report.along import in_words
 from gentheory.report.analysis import Analysis, analyse
 from gentheory.report.axis_grids import axis_grids, trend_grid
 from gentheory.report.axis_pictures import axis_pictures
+from gentheory.report.claim_grids import claim_grid
+from gentheory.report.course_pictures import course_pictures
 from gentheory.report.findings import sentences
 from gentheory.report.grids import (
-    Grid,
     along_grids,
     choice_grid,
-    claim_grid,
     correlation_grids,
     criterion_grids,
     ladder_grids,
@@ -23,11 +25,13 @@ from gentheory.report.grids import (
     rival_grids,
     setting_grid,
     size_grid,
-    word_grid,
 )
-from gentheory.report.pictures import Picture, pictures
+from gentheory.report.missing import missing_grids
+from gentheory.report.model_pictures import model_pictures
+from gentheory.report.pictures import Content, Picture, pictures
 from gentheory.report.plain import as_json, plain, said, words
 from gentheory.report.population import MANY_SETTINGS
+from gentheory.report.ranking import Resampling
 from gentheory.report.shift_words import shift_grids, shift_sentences
 from gentheory.report.templates import style, template
 from gentheory.study.tables import Tables
@@ -54,15 +58,26 @@ def write_report(tables: Tables, out: Path, *, num_resamples: int = 1000, seed: 
     tables give the same bytes. Each file is replaced in one step, the page last. Raises
     `InputError` for tables without a model, a measure or a column that a report needs.
     """
-    analysis = analyse(tables, num_resamples=num_resamples, seed=seed)
-    found = _findings(analysis)
-    drawn = [*pictures(tables, analysis), *axis_pictures(analysis)]
-    for picture in drawn:
+    resampling: Resampling = {"num_resamples": num_resamples, "seed": seed}
+    make = claims_page.content if tables.about == "claims" else content
+    made = make(tables, resampling)
+    for picture in made.pictures:
         write(out / "figures" / f"{picture.name}.svg", picture.svg)
         write(out / "figures" / f"{picture.name}.png", picture.png)
-    write(out / "results.json", as_json(_results(tables, analysis, found)).encode())
+    write(out / "results.json", as_json(made.results).encode())
+    return Report(write(out / "index.html", made.page.encode()), tuple(made.findings))
+
+
+def content(tables: Tables, resampling: Resampling) -> Content:
+    """What the page of a study about the gap holds."""
+    how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
+    analysis = analyse(tables, **how)
+    found = _findings(analysis)
+    drawn = [*pictures(tables, analysis), *axis_pictures(analysis)]
+    drawn += course_pictures(tables, analysis.population, resampling)
+    drawn += model_pictures(tables, analysis.population, seed=resampling["seed"])
     page = render_page(tables, analysis, found, drawn)
-    return Report(write(out / "index.html", page.encode()), tuple(found))
+    return Content(page, found, drawn, _results(tables, analysis, found))
 
 
 def render_page(
@@ -77,6 +92,7 @@ def render_page(
         caution=_caution(analysis),
         counts=_counts(analysis),
         pictures=[p for p in drawn if not (p.development or p.along or p.shift)],
+        script=script() if any(picture.surface for picture in drawn) else "",
         shifted=_shifted(analysis, drawn),
         settings=[setting_grid(analysis), *filter(None, [regime_grid(analysis)])],
         choice=choice_grid(analysis),
@@ -84,14 +100,14 @@ def render_page(
         loss_grids=[*criterion_grids(analysis), *rival_grids(analysis)],
         size=size_grid(analysis),
         axis_grids=[*axis_grids(analysis), *filter(None, [trend_grid(analysis)])],
-        claims=claim_grid(analysis),
+        claims=claim_grid(analysis.claims),
         ladder=ladder_grids(analysis),
         folded=len(analysis.population.settings) > MANY_SETTINGS,
         development=_development(analysis, drawn),
         along=_along(analysis, drawn),
         tested=len(analysis.population.tested),
         rivals=analysis.population.rivals,
-        missing=_missing(analysis),
+        missing=missing_grids(analysis.exclusions, analysis.misses, analysis.warnings),
         provenance={words(key): said(value) for key, value in tables.provenance.items()},
     )
 
@@ -163,28 +179,6 @@ def _counts(analysis: Analysis) -> dict[str, int]:
         "settings": len(analysis.population.settings),
         "measures": len(analysis.population.measures),
     }
-
-
-def _missing(analysis: Analysis) -> list[tuple[str, str, Grid | None]]:
-    """Title, what an empty table means, and the table of what the rankings do not see."""
-    kinds = (
-        (
-            *("left-out", "Models left out of the rankings", "No model was left out."),
-            *(analysis.exclusions, "They are in no correlation, ratio or median of this page."),
-        ),
-        (
-            *("misses", "Measures without a number", "Every measure has a number for every model."),
-            *(analysis.misses, "Refused: does not apply or would not fit. Failed: it broke."),
-        ),
-        (
-            *("warnings", "Warnings that numbers carry", "No number carries a warning."),
-            *(analysis.warnings, "These numbers are in the rankings and may mislead."),
-        ),
-    )
-    return [
-        (title, nothing, word_grid(name, title, caption, table))
-        for name, title, nothing, table, caption in kinds
-    ]
 
 
 def _results(tables: Tables, analysis: Analysis, findings: list[str]) -> dict[str, Any]:

@@ -59,6 +59,19 @@ class Picture:
     """Whether it shows the checkpoints along training."""
     shift: bool = False
     """Whether it belongs to the section on the environment kept out of training."""
+    surface: str = ""
+    """The element of the same as a surface that one can turn, where there is one."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page and the files beside it hold."""
+
+    page: str
+    findings: list[str]
+    pictures: list[Picture]
+    results: dict[str, Any]
+    """Plain values, for JSON."""
 
 
 def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
@@ -68,7 +81,7 @@ def pictures(tables: Tables, analysis: Analysis) -> list[Picture]:
     checkpoints along training come last.
     """
     found = [_regime(analysis), *_heat_maps(analysis, development=False), _gap(analysis)]
-    found += [_correlations(analysis), _curves(tables), *_heat_maps(analysis, development=True)]
+    found += [_correlations(analysis), curves(tables), *_heat_maps(analysis, development=True)]
     found += _along(analysis)
     found.append(_shift(analysis))
     return [picture for picture in found if picture is not None]
@@ -187,7 +200,8 @@ def _correlations(analysis: Analysis) -> Picture | None:
     )
 
 
-def _curves(tables: Tables) -> Picture | None:
+def curves(tables: Tables) -> Picture | None:
+    """The training loss over epochs; none where it was not kept."""
     if tables.curves.empty:
         return None
     kept = tables.models[["model", "architecture", "outcome"]]
@@ -292,7 +306,7 @@ def picture_of(
     along: bool = False,
 ) -> Picture:
     """Draw it with the function's own sizes, and with the arguments `narrow` for narrow windows."""
-    wide, small = _figure(draw()), _figure(draw(**narrow))
+    wide, small = figure_of(draw()), figure_of(draw(**narrow))
     svg = render(wide, "svg")
     return Picture(
         name,
@@ -308,7 +322,8 @@ def picture_of(
     )
 
 
-def _figure(grid: list[Axes]) -> Figure:
+def figure_of(grid: list[Axes]) -> Figure:
+    """The figure that the axes are in."""
     figure = grid[0].get_figure(root=True)
     assert figure is not None
     return figure

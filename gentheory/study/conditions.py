@@ -58,6 +58,7 @@ READERS: Mapping[str, Reader] = {
     "curvature_start": Reader("stop_at_curvature", default=10),
     "pof_learning_rate": Reader("pof_epochs"),
     "pof_reach": Reader("pof_epochs", default=2.0),
+    "balance_after": Reader("class_balance", default=0),
     "imbalance_ratio": Reader("imbalance", {"exponential": 1.0, "step": 1.0}),
 }
 LOSS_OPTIONS = tuple(name for name, reader in READERS.items() if reader.of == "loss")
@@ -74,6 +75,8 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     unread, defaults = _of_methods(*(settings[name] for name in _CHOOSERS))
     found = {**settings, **unread}
     found["nesterov"] = bool(found["nesterov"] and found["momentum"])
+    if found["classifier_decay"] == found["weight_decay"]:
+        found["classifier_decay"] = None
     return found | {name: value for name, value in defaults.items() if found[name] is None}
 
 
@@ -91,8 +94,9 @@ def _of_methods(*chosen: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def objective_decay(settings: Mapping[str, Any]) -> float:
-    """λ of the λ/2 |θ|² in the objective: decoupled decay is in none."""
-    return 0.0 if settings["optimizer"] == "adamw" else settings["weight_decay"]
+    """λ of the λ/2 |θ|² in the objective: decoupled decay is in none, nor are two decays."""
+    none = settings["optimizer"] == "adamw" or settings["classifier_decay"] is not None
+    return 0.0 if none else settings["weight_decay"]
 
 
 def loss_options(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -143,7 +147,8 @@ _INVOLVED = (
     *("epochs", "batch_size", "optimizer", "loss", "keep_trajectory"),
     *("label_smoothing", "max_sup", "saf_delay", "saf_start", "warm_up"),
     *("stop_at_curvature", "curvature_window", "curvature_lag", "curvature_start", "pof_epochs"),
-    *("mixup", "flips", "crops"),
+    *("mixup", "flips", "crops", "class_balance", "balance_after", "classifier_decay"),
+    "stop_at_gradient_norm",
 )
 
 
@@ -166,6 +171,7 @@ def _contradictions(settings: Mapping[str, Any]) -> Iterator[str]:
     if loss == "supervised_contrastive" and settings["batch_size"] == 1:
         yield "batch_size: 1 leaves nothing to contrast an example with; choose more"
     yield from _of_augmentation(settings)
+    yield from _of_weights(settings)
     yield from _of_ends(settings)
 
 
@@ -178,6 +184,25 @@ def _of_augmentation(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in (("optimizer", "saf"), ("loss", "supervised_contrastive")):
         if settings["mixup"] and settings[name] == value:
             yield f"mixup: {name} {value} is for single examples of one class; drop one"
+
+
+def _of_weights(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The same for class weights and for two weight decays, which are in no measure."""
+    if settings["class_balance"]:
+        own = [name for name in ("mixup", "keep_trajectory", "pof_epochs") if settings[name]]
+        own += ["optimizer saf"] * (settings["optimizer"] == "saf")
+        own += ["loss supervised_contrastive"] * (settings["loss"] == "supervised_contrastive")
+        if own:
+            yield f"class_balance: {own[0]} is for examples of equal weight; drop one"
+        if settings["balance_after"] >= settings["epochs"]:
+            yield (
+                f"balance_after: {settings['balance_after']} of {settings['epochs']} epochs leave "
+                "none to balance; choose fewer"
+            )
+    if settings["classifier_decay"] is not None:
+        rules = ("stop_at_gradient_norm", "stop_at_curvature", "pof_epochs", "keep_trajectory")
+        if own := [name for name in rules if settings[name]]:
+            yield f"classifier_decay: {own[0]} knows one weight decay of all parameters; drop one"
 
 
 def _of_ends(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -118,14 +118,34 @@ def _plan(points: tuple[Point, ...]) -> Plan:
         shared["optimizer"],
         shared["nesterov"],
         {name: column(name) for name in PUBLISHED[shared["optimizer"]]},
-        **_given(shared, "saf_start", "saf_delay", "step_factor", "step_shares", "pof_reach"),
+        **_given(
+            shared,
+            "balance_after",
+            "saf_start",
+            "saf_delay",
+            "step_factor",
+            "step_shares",
+            "pof_reach",
+        ),
         warm_up=shared["warm_up"],
         stop_at_gradient_norm=shared["stop_at_gradient_norm"],
         stop_at_curvature=_curvature_rule(shared),
         pof_epochs=shared["pof_epochs"],
         pof_learning_rate=column("pof_learning_rate") if shared["pof_learning_rate"] else None,
+        classifier_decay=_classifier_decay(points),
+        class_balance=shared["class_balance"],
         augmentation=Augmentation(shared["mixup"], shared["flips"], shared["crops"]),
     )
+
+
+def _classifier_decay(points: tuple[Point, ...]) -> Tensor | None:
+    """Of each model, that of the features where it has none of its own; None where none has."""
+    own = [point.settings["classifier_decay"] for point in points]
+    if all(decay is None for decay in own):
+        return None
+    other = [point.settings["weight_decay"] for point in points]
+    decays = [b if a is None else a for a, b in zip(own, other, strict=True)]
+    return torch.tensor(decays, dtype=torch.float64)
 
 
 def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:

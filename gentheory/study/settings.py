@@ -99,6 +99,14 @@ class Settings(Section):
     crops: Pixels = 0
     """Shift images by up to so many pixels, at random in each step."""
 
+    class_balance: Share = 0.0
+    """β of class weights ∝ (1 − β) / (1 − β^n_c) in the steps of training, whose mean over the
+    examples is 1 (Cui et al. 2019); 0 for none, 1 for weights 1 / n_c. Losses and measures are of
+    examples with equal weights."""
+    classifier_decay: Decay | None = None
+    """Weight decay of the last linear layer, where it is not `weight_decay`, which is then that
+    of all before it. Two are no λ/2 |θ|², and measures see the loss without a penalty."""
+
     # What follows is read by some optimizers, losses, schedules or stopping rules alone: None
     # stands for the published value where it is read, and for nothing where it is not.
     optimizer: Name = "sgd"
@@ -144,6 +152,8 @@ class Settings(Section):
     """Epochs of feature training under perturbed classifiers, after the others."""
     pof_learning_rate: Rate | None = None
     pof_reach: Rate | None = None
+    balance_after: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Epochs before the class weights set in (deferred re-weighting: Cao et al. 2019)."""
 
 
 class Training(Settings):
@@ -176,6 +186,7 @@ class Training(Settings):
 
 OWN = (
     *("learning_rate", "momentum", "weight_decay", "seed", "pof_learning_rate"),
+    "classifier_decay",
     *dict.fromkeys(name for own in PUBLISHED.values() for name in own),
 )
 """Settings that each model of a stack may have for itself; it shares all the others."""

@@ -9,28 +9,43 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from gentheory.errors import InputError
-from gentheory.study.claim import Claim
-from gentheory.study.draws import KINDS
+from gentheory.study import claim, draws, figure
+from gentheory.study.claim import AnyClaim, Statement
+from gentheory.study.figure import AnyFigure, CourseFigure
 from gentheory.study.part import Part
 from gentheory.study.settings import Count, Section, Seed
 
 _BY_KEY = ("training", "measures", "draws")
+_KINDS = (*draws.KINDS, *claim.KINDS, *figure.KINDS)
 
 
 class ReportSection(Section):
     """`[report]`: what the report is about; the models do not depend on it."""
 
+    about: Literal["gap", "claims"] = "gap"
+    """What the page is built around: the ranking of the gap and of the test loss, or the claims."""
     main: str | None = None
     """The predicted gap of the findings, one of the measures; `tic.exact` unless given."""
     describe: list[str] = []
     """Measures that tell the settings' regimes apart, such as `ntk.distance`."""
-    claims: list[Claim] = []
+    claims: list[AnyClaim] = []
     """What a paper says, each with the number that decides on it."""
+    figures: list[AnyFigure] = []
+    """Quantities along training, and portraits of single models."""
     development: Literal["checkerboard"] | None = None
     """Settings on which the criterion was chosen: the findings are about the others.
 
     "checkerboard": every other one, those where the places of architecture, n_train and
     label_noise in their lists (from 0) have an even sum."""
+
+    @model_validator(mode="after")
+    def _shown(self) -> "ReportSection":
+        unread = [name for name in ("main", "describe", "development") if getattr(self, name)]
+        if self.about == "claims" and unread:
+            raise ValueError(f"{unread[0]}: a page about claims shows none; drop it")
+        if self.about == "claims" and not (self.claims or self.figures):
+            raise ValueError("about: there are no claims; add claims or figures")
+        return self
 
 
 class Study(Section):
@@ -78,13 +93,29 @@ class Study(Section):
         for name in self.report.describe:
             if name not in rows:
                 raise ValueError(f"report.describe: {name!r} is not among {rows}; name one")
-        for claim in self.report.claims:
-            for name in claim.measures():
+        for place, asked in (("claims", self.report.claims), ("figures", self.report.figures)):
+            for name in (name for one in asked for name in one.measures()):
                 if name not in rows:
-                    raise ValueError(f"report.claims: {name!r} is not among {rows}; name one")
+                    raise ValueError(f"report.{place}: {name!r} is not among {rows}; name one")
+        self._check_along()
         if self.report.development and sum(part.num_settings() for part in self.parts) == 1:
             raise ValueError("report.development: one setting cannot be split; drop it")
         return self
+
+    def _check_along(self) -> None:
+        """What the report says of the course of training must be measured along it."""
+        stated = [one for one in self.report.claims if isinstance(one, Statement) and one.is_along]
+        asked = [*stated, *(one for one in self.report.figures if isinstance(one, CourseFigure))]
+        if not asked:
+            return
+        if not any(p.training.checkpoints or p.training.checkpoint_steps for p in self.parts):
+            text = "no training.checkpoints to look at; give some, or checkpoint_steps"
+            raise ValueError(f"report: {text}")
+        taken = {row for part in self.parts for row in part.measures.along}
+        for name in (name for one in asked for name in one.measures()):
+            if name not in taken:
+                text = f"{name!r} is not among measures.along {sorted(taken)}; add it there"
+                raise ValueError(f"report: {text}")
 
 
 def _completed(part: Any, common: Mapping[str, Any]) -> Any:
@@ -133,7 +164,7 @@ def _sentence(item: Any, *, flat: bool) -> str:
 
     `flat` is a file without parts, whose sections are those of the one part there is.
     """
-    places = [place for place in item["loc"] if place not in KINDS]
+    places = [place for place in item["loc"] if place not in _KINDS]
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in places).lstrip(".")
     where = where.removeprefix("parts[0]").lstrip(".") if flat else where
     given = item["input"]

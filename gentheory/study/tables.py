@@ -3,12 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
 from gentheory.errors import InputError
-from gentheory.study.claim import Claim
+from gentheory.study.claim import AnyClaim
+from gentheory.study.figure import AnyFigure
 from gentheory.study.runner import count
 from gentheory.study.spec import Study
 from gentheory.study.store import TABLES_ALONG, Store
@@ -39,8 +41,14 @@ class Tables:
     """The predicted gap that the findings are about, if the study names it."""
     describe: tuple[str, ...] = ()
     """Measures that tell the settings' regimes apart, if the study names any."""
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[AnyClaim, ...] = ()
     """What a paper says, each with the number that decides on it."""
+    about: Literal["gap", "claims"] = "gap"
+    """What the page is built around."""
+    figures: tuple[AnyFigure, ...] = ()
+    """What the study asks to be drawn."""
+    folder: Path | None = None
+    """The study's, with the weights of its models."""
     development: frozenset[str] = frozenset()
     """Models of the settings on which a choice was made, which the findings leave aside."""
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -105,7 +113,10 @@ def read_tables(store: Store) -> Tables:
         store.study.report.main,
         tuple(store.study.report.describe),
         tuple(store.study.report.claims),
-        _development(store.study, models),
+        about=store.study.report.about,
+        figures=tuple(store.study.report.figures),
+        folder=store.path,
+        development=_development(store.study, models),
         **{name: table for name, table in along.items() if len(table)},
     )
 

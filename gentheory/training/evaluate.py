@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +26,10 @@ _IN_CACHE, _FEWEST = 2**18, 64
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Training and test figures of M models; the gap is test minus training loss."""
+    """Training and test figures of M models; the gap is test minus training loss.
+
+    Accuracies are nan where targets are real numbers.
+    """
 
     train_loss: Float[Tensor, " M"]
     test_loss: Float[Tensor, " M"]
@@ -70,7 +73,7 @@ def evaluations(
     """What `evaluate` says of each of these test data, after one look at the training data."""
     centres = _centres(module, theta, train, statistics) if loss.block else None
 
-    def on(data: Split) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
+    def on(data: Split) -> tuple[Float[Tensor, "M N"], Shaped[Tensor, "M N"]]:
         examples = (data.inputs, data.targets)
         return example_losses(
             module, loss, theta, *examples, statistics=statistics, centres=centres
@@ -100,11 +103,12 @@ def example_losses(
     *,
     statistics: Mapping[str, Tensor] | None = None,
     centres: Float[Tensor, "M C D"] | None = None,
-) -> tuple[Float[Tensor, "M N"], Bool[Tensor, "M N"]]:
+) -> tuple[Float[Tensor, "M N"], Shaped[Tensor, "M N"]]:
     """Each model's loss of each example in float64, and whether its largest output is right.
 
-    With `centres` it is right if that of its class is the nearest. A loss of batches is that of
-    blocks of examples in their order. The other arguments are those of `stacked_outputs`.
+    With `centres` it is right if that of its class is the nearest; nan where there are no classes.
+    A loss of batches is that of blocks of examples in their order. The other arguments are those
+    of `stacked_outputs`.
     """
     losses: list[Tensor] = []
     hits: list[Tensor] = []
@@ -114,7 +118,8 @@ def example_losses(
     for outputs, y in chunks:
         losses.append(_among(loss, outputs, y))
         towards = outputs if centres is None else outputs.double() @ centres.mT
-        hits.append(towards.argmax(-1) == y)
+        real = y.is_floating_point()
+        hits.append(losses[-1] * torch.nan if real else towards.argmax(-1) == y)
     return torch.cat(losses, dim=1), torch.cat(hits, dim=1)
 
 
@@ -137,7 +142,7 @@ def mean_losses(
 
 
 def _among(
-    loss: Loss, outputs: Float[Tensor, "M B C"], targets: Int[Tensor, "M B"]
+    loss: Loss, outputs: Float[Tensor, "M B C"], targets: Shaped[Tensor, "M B ..."]
 ) -> Float[Tensor, "M B"]:
     if loss is cross_entropy and not targets.is_floating_point():
         # The same values; over few classes on the last axis they take five times as long.
@@ -169,14 +174,15 @@ def stacked_outputs(
     *,
     statistics: Mapping[str, Tensor] | None = None,
     block: int | None = None,
-) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, "M B"]]]:
+) -> Iterator[tuple[Float[Tensor, "M B C"], Shaped[Tensor, "M B ..."]]]:
     """Each model's outputs, with the targets, in chunks of bounded memory; nothing is recorded.
 
     Chunks are of whole blocks, where there are blocks, but for the last.
 
     A model sees all inputs in their order, or those at its `rows`. `targets` is [N], or [M, N]
-    where each model has its own. `statistics` are the models' running statistics [M, ...], by
-    name; without any they have the module's. The module is in eval mode meanwhile.
+    where each model has its own; real ones are [N, C]. `statistics` are the models' running
+    statistics [M, ...], by name; without any they have the module's. The module is in eval mode
+    meanwhile.
     """
     layer, tensors = stacked(module), Layout.of(module).unflatten(theta)
     size = _chunk_size(len(theta) * inputs[0].numel(), inputs.device)
@@ -185,7 +191,8 @@ def stacked_outputs(
     def run(tensors: Tensors, own: dict[str, Tensor], x: Tensor) -> Tensor:
         return layer(tensors, dict(own), x)[0]
 
-    for x, y in _chunks(inputs, targets.expand(len(theta), -1), rows, size):
+    each = targets.shape if targets.is_floating_point() else (-1,)
+    for x, y in _chunks(inputs, targets.expand(len(theta), *each), rows, size):
         own = x.to(theta.dtype)
         own = own.expand(len(theta), *own.shape) if rows is None else own
         with torch.no_grad(), in_eval_mode(module):
@@ -197,11 +204,11 @@ def stacked_outputs(
 def per_example(
     function: Callable[[Tensor, Tensor], Tensor],
     outputs: Float[Tensor, "M B C"],
-    targets: Int[Tensor, "M B"],
+    targets: Tensor,
 ) -> Tensor:
-    """A function of (outputs [B, C], targets [B]) for every model of a stack: [M, B, ...]."""
+    """A function of (outputs [B, C], targets [B, ...]) for every model of a stack: [M, B, ...]."""
     found = function(outputs.flatten(0, 1), targets.flatten(0, 1))
-    return found.unflatten(0, targets.shape)
+    return found.unflatten(0, outputs.shape[:2])
 
 
 def gathered(inputs: Tensor, rows: Int[Tensor, "M B"]) -> Tensor:
@@ -229,10 +236,14 @@ def _chunk_size(numbers: int, device: torch.device) -> int:
 
 
 def _chunks(
-    inputs: Tensor, targets: Int[Tensor, "M N"], rows: Int[Tensor, "M N"] | None, size: int
-) -> Iterator[tuple[Tensor, Int[Tensor, "M B"]]]:
+    inputs: Tensor,
+    targets: Shaped[Tensor, "M N ..."],
+    rows: Int[Tensor, "M N"] | None,
+    size: int,
+) -> Iterator[tuple[Tensor, Shaped[Tensor, "M B ..."]]]:
     if rows is None:
         yield from zip(inputs.split(size), targets.split(size, dim=1), strict=True)
         return
     for own in rows.to(inputs.device).split(size, dim=1):
-        yield gathered(inputs, own), targets.gather(1, own)
+        places = own.unflatten(1, (-1, *[1] * (targets.dim() - 2)))
+        yield gathered(inputs, own), torch.take_along_dim(targets, places, dim=1)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from gentheory.data.split import Split
 from gentheory.losses import Loss
 from gentheory.params import Layout
-from gentheory.training import optimizers, pof, saf
+from gentheory.training import optimizers, pof, reweighting, saf
 from gentheory.training.evaluate import stacked_outputs
 from gentheory.training.gradient import stacked_gradient
 from gentheory.training.looks import gradient_norms, top_eigenvalues
@@ -79,6 +79,9 @@ def train(
     stack = _start(task, plan, stepper, theta)
     recorder = _recorder(task, plan, theta) if plan.keep_trajectory else None
     training = _Training(task, plan, orders, augmenting, stack, stepper, recorder)
+    if plan.class_balance:
+        given = (task.data.targets, task.data.num_classes, plan.class_balance)
+        training.weights = reweighting.class_weights(*given)
     if checkpoints:
         size = {"epochs": plan.epochs, "epoch_steps": plan.epoch_steps(task.num_examples)}
         training.snapshots = Snapshots.start(checkpoints, stack, recorder, **size)
@@ -116,6 +119,8 @@ class _Training:
     recorder: Recorder | None = None
     memory: saf.Memory | None = None
     snapshots: Snapshots | None = None
+    weights: Float[Tensor, " C"] | None = None
+    """Of the classes, where they are balanced."""
     curvatures: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
     """Of each model after each epoch, where a rule looks at them."""
 
@@ -153,6 +158,9 @@ class _Training:
                 inputs, wanted = self._augmented(here, inputs, targets)
             if self.memory is not None:
                 wanted = self.memory.attached(epoch, here, examples, targets)
+            if self.weights is not None:
+                late = epoch > self.plan.balance_after
+                wanted = reweighting.weighted(targets, self.weights if late else None)
             state, outputs = stepper.step(state, inputs, wanted, rate.to(state.theta)[:, None])
             if self.memory is not None:
                 self.memory.keep(epoch, here, examples, outputs)
@@ -207,17 +215,30 @@ class _Training:
 def _stepper(
     task: Task, plan: Plan, own: Mapping[str, Tensor], theta: Float[Tensor, "M P"]
 ) -> Stepper:
-    is_saf = plan.optimizer == "saf"
-    gradient = stacked_gradient(task.module, saf.objective(task.loss) if is_saf else task.loss.mean)
+    objective = task.loss.mean
+    if plan.optimizer == "saf":
+        objective = saf.objective(task.loss)
+    elif plan.class_balance:
+        objective = reweighting.objective(task.loss)
+    gradient = stacked_gradient(task.module, objective)
     rule = optimizers.rule(
         plan.optimizer,
         own,
         momentum=plan.momentum.to(theta)[:, None],
-        weight_decay=plan.weight_decay.to(theta)[:, None],
+        weight_decay=_decays(task, plan, theta),
         nesterov=plan.nesterov,
     )
     search = optimizers.search(plan.optimizer, own, Layout.of(task.module))
     return Stepper(gradient, rule, search)
+
+
+def _decays(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Float[Tensor, "M _"]:
+    """One for each model, or for each of its parameters where the classifier has its own."""
+    decay = plan.weight_decay.to(theta)[:, None]
+    if plan.classifier_decay is None:
+        return decay
+    marks = pof.classifier(task.module, place="classifier_decay").to(theta.device)
+    return torch.where(marks, plan.classifier_decay.to(theta)[:, None], decay)
 
 
 def _start(task: Task, plan: Plan, stepper: Stepper, theta: Float[Tensor, "M P"]) -> Stack:
@@ -229,7 +250,7 @@ def _start(task: Task, plan: Plan, stepper: Stepper, theta: Float[Tensor, "M P"]
 
 def _recorder(task: Task, plan: Plan, theta: Float[Tensor, "M P"]) -> Recorder:
     size = (task.num_examples, _num_outputs(task, theta))
-    return Recorder.start(task.loss, theta, plan.epochs, size)
+    return Recorder.start(task.loss, theta, plan.epochs, size, classes=not task.data.real)
 
 
 def _num_outputs(task: Task, theta: Float[Tensor, "M P"]) -> int:

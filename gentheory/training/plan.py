@@ -54,6 +54,12 @@ class Plan:
     """Of these; the learning rate unless given."""
     pof_reach: float = 2.0
     """How far beyond the best classifier on a batch the perturbed one can lie, at 1."""
+    classifier_decay: Float[Tensor, " M"] | None = None
+    """Weight decay of the last linear layer; `weight_decay` is then that of all before it."""
+    class_balance: float = 0.0
+    """β of the class weights in the steps; 0 for none."""
+    balance_after: int = 0
+    """Epochs before they set in."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """What the steps see in place of the examples; losses and curves are those of the examples."""
 
@@ -83,6 +89,9 @@ class Plan:
             weight_decay=self.weight_decay.repeat(times),
             own={name: values.repeat(times) for name, values in self.own.items()},
             pof_learning_rate=self.pof_rate.repeat(times),
+            classifier_decay=None
+            if self.classifier_decay is None
+            else self.classifier_decay.repeat(times),
             keep_trajectory=False,
         )
 

@@ -162,10 +162,10 @@ def _values(task: Task) -> Callable[..., Tensor]:
     return torch.no_grad()(torch.func.vmap(one))
 
 
-def classifier(module: nn.Module) -> Bool[Tensor, " P"]:
+def classifier(module: nn.Module, *, place: str = "pof_epochs") -> Bool[Tensor, " P"]:
     """Which parameters belong to the last linear layer, that of the highest place in the module.
 
-    Raises `InputError` where there is none, or nothing before it.
+    Raises `InputError`, which names the `place`, where there is none, or nothing before it.
     """
     layout = Layout.of(module)
     linear = [path for path, part in module.named_modules() if isinstance(part, nn.Linear)]
@@ -177,9 +177,9 @@ def classifier(module: nn.Module) -> Bool[Tensor, " P"]:
         marks[layout.layers[linear[-1]]] = True
     if not marks.any() or marks.all():
         raise InputError(
-            f"pof_epochs, {type(module).__name__}",
+            f"{place}, {type(module).__name__}",
             found,
             "features and a linear layer after them",
-            "leave pof_epochs at 0 for it",
+            f"leave {place} out for it",
         )
     return marks

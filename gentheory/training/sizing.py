@@ -129,7 +129,10 @@ def stack_memory(module: nn.Module, data: Split, plan: Plan, theta: Float[Tensor
     states = sum(state.numel() == len(theta) for state in rule.start(theta[None]).values())
     passing = _passing(module, data.inputs[:1])
     batch = min(plan.batch_size, len(data))
-    numbers = (4 + 3 * states) * len(theta) + 2 * batch * (data.inputs[0].numel() + passing)
+    decays = plan.classifier_decay is not None  # then one for each parameter
+    numbers = (4 + decays + 3 * states) * len(theta) + 2 * batch * (
+        data.inputs[0].numel() + passing
+    )
     kept = 3 * (8 * len(data) * (data.num_classes + 2) + theta.element_size() * len(theta))
     return int(_OVERHEAD * numbers * theta.element_size()) + kept * plan.keep_trajectory
 
@@ -150,6 +153,7 @@ def _of_first(plan: Plan) -> Plan:
         weight_decay=plan.weight_decay[:1],
         own={name: values[:1] for name, values in plan.own.items()},
         pof_learning_rate=plan.pof_rate[:1],
+        classifier_decay=None if plan.classifier_decay is None else plan.classifier_decay[:1],
     )
 
 

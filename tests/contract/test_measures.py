@@ -25,12 +25,30 @@ QUICK = {
     for name in ("learning_coefficient", "wbic")
 }
 """Options with which what runs long takes no time; the promises are the same."""
-DRAWN_BY_EXAMPLE = {"tic.solve"}
-"""The n-th example gets the n-th random sign: in another order the draw is another one."""
+DRAWN_BY_EXAMPLE = {"tic.solve", "collapse.mixup_alignment", "collapse.mixup_residual"}
+"""The n-th example gets the n-th random number: in another order the draw is another one."""
 FITTED = {"margins.inverse_square", *(n for n in measures.names() if n.startswith("pac_bayes."))}
 """Measures of a net that fits its data: their targets are the classes that the net gives."""
-REFUSED: dict[str, set[str]] = {"norms.path": {"embedding tied"}}
-"""Where a measure does not apply: indices have no all-ones input."""
+REFUSED: dict[str, set[str]] = {
+    "norms.path": {"embedding tied"},
+    **{name: {"scalar"} for name in measures.names() if name.startswith("collapse.")},
+    **{
+        f"collapse.mixup_{what}": {"embedding tied", "scalar"} for what in ("alignment", "residual")
+    },
+    **{
+        f"representation.{name}": {"scalar"}
+        for name in ("alignment", "cka", "uniformity", "wasserstein_uniformity")
+    },
+    "representation.deconfounded_cka": {"embedding tied", "scalar"},
+    "representation.local_complexity": {"attention", "embedding tied", "twice", "scalar"},
+    "representation.mergeable_features": {"attention", "twice", "scalar"},
+    "representation.sparsity": {"attention", "embedding tied", "twice", "scalar"},
+    "representation.v_information_complexity": {"attention", "twice", "scalar"},
+    "robustness.pgd_accuracy": {"embedding tied"},
+}
+"""Where a measure does not apply: indices have no all-ones input and no mixtures, and cannot be
+moved; a net that ends in something else than a linear layer has no penultimate features; some
+have no ReLU, or no two layers that are called once."""
 SUBJECTS = ["conv", "attention", "embedding tied", "twice", "scalar"]
 
 

@@ -114,3 +114,16 @@ def test_splits_are_frozen_hashable_and_travel_by_pickle():
         split.num_classes = 5  # type: ignore[misc]
     assert len({split, split, tiny()}) == 2
     assert torch.equal(pickle.loads(pickle.dumps(split)).inputs, split.inputs)
+
+
+def test_real_targets_are_rows_of_finite_numbers():
+    split = Split(torch.zeros(3, 2), torch.ones(3, 4), 4, "real")
+    assert split.real
+    assert not tiny().real
+    assert split.take(torch.tensor([1])).targets.shape == (1, 4)
+    with pytest.raises(InputError, match="real targets: found nan in example 1"):
+        Split(torch.zeros(2, 1), torch.tensor([[1.0], [math.nan]]), 1, "real")
+    with pytest.raises(InputError, match=r"expected torch\.float32 and torch\.int64"):
+        Split(torch.zeros(3, 2), torch.ones(3, 4), 3, "columns")
+    with pytest.raises(InputError, match=r"expected \[N, \.\.\.\] and \[N\]"):
+        Split(torch.zeros(2, 2), torch.ones(3, 4), 4, "rows")

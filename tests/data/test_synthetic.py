@@ -1,13 +1,15 @@
 """Gaussian classes against what is known of them in closed form."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chisquare, kstest, norm
 
-from gentheory.data.synthetic import class_means, gaussian_classes
+from gentheory.data.recipe import Recipe
+from gentheory.data.synthetic import class_means, direction, gaussian_classes, polynomial
 from gentheory.errors import InputError
 
 SIZES: dict[str, Any] = {
@@ -92,3 +94,44 @@ def test_the_seed_decides_and_the_global_generator_does_not():
 def test_options_out_of_range_are_named(option: str, value: float, expected: str):
     with pytest.raises(InputError, match=rf"data\.{option}: found {value}, expected {expected}"):
         gaussian_classes(**{**SIZES, option: value})
+
+
+POLYNOMIAL: dict[str, Any] = {"num_train": 3000, "num_test": 500, "num_features": 20, "seed": 0}
+
+
+def test_polynomial_targets_are_squares_along_one_direction():
+    train, test = polynomial(**POLYNOMIAL)
+    beta = direction(num_features=20, seed=0)
+    assert float(beta.square().sum()) == pytest.approx(20)
+    for split, count in ((train, 3000), (test, 500)):
+        assert (len(split), split.shape, split.num_classes, split.real) == (count, (20,), 1, True)
+        expected = (split.inputs.double() @ beta).square()[:, None] / 2
+        torch.testing.assert_close(split.targets.double(), expected, rtol=1e-5, atol=1e-6)
+    assert kstest((train.inputs * math.sqrt(20)).flatten().numpy(), norm.cdf).pvalue > 1e-3
+    assert train.targets.mean().item() == pytest.approx(0.5, abs=4 * 0.5**0.5 / 3000**0.5)
+    assert not torch.equal(test.inputs, train.inputs[:500])
+    other = polynomial(**{**POLYNOMIAL, "num_train": 100})[1]
+    assert torch.equal(other.inputs, test.inputs)
+
+
+@pytest.mark.parametrize("option", ["num_train", "num_test", "num_features"])
+def test_polynomial_sizes_below_one_are_named(option: str):
+    with pytest.raises(InputError, match=f"data.{option}: found 0, expected 1 or more"):
+        polynomial(**{**POLYNOMIAL, option: 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"label_noise": 0.1}, "label_noise"),
+        ({"imbalance": "step", "imbalance_ratio": 2.0}, "imbalance"),
+    ],
+)
+def test_a_recipe_of_real_targets_has_no_noise_of_labels(changes: dict[str, Any], option: str):
+    recipe = Recipe("polynomial", {**POLYNOMIAL, "num_train": 30}, n_train=10)
+    assert recipe.train().targets.shape == (10, 1)
+    assert recipe.test().real
+    with pytest.raises(
+        InputError, match=rf"data\.{option}: found polynomial, whose targets are no classes"
+    ):
+        replace(recipe, **changes).train()

@@ -200,6 +200,12 @@ def test_classes_are_measured_on_their_own_examples(name: str):
         assert found.stats["largest"][place] == pytest.approx(values[-1], abs=1e-6 * scale)
     ratios = np.abs(found.stats["smallest"]) / np.array(found.stats["largest"])
     assert found.value == pytest.approx(ratios.max(), rel=1e-12)
+    last = found.stats["classes"][-1]
+    one = spectra.by_class(
+        Checkpoint(case.risk(batch_size=2)), classes=[last], rtol=1e-6, generator=generator(0)
+    )
+    assert one.stats["classes"] == [last]
+    assert one.value == pytest.approx(ratios[-1], rel=1e-3)
 
 
 @pytest.mark.parametrize("measure", [spectra.by_class, spectra.outliers])
@@ -345,6 +351,7 @@ def test_nan_has_failed():
         ("trace_hutch_pp", {"num_products": 5}, "hutch_pp.num_products: found 5, expected at le"),
         ("trace_xtrace", {"num_products": 3}, "xtrace.num_products: found 3, expected at least 4"),
         ("effective_dimension", {"damping": 0.0}, "damping: found 0.0, expected more than 0"),
+        ("by_class", {"classes": [99]}, r"classes: found \[99\], expected some of 0, 1"),
         ("by_class", {"curvature": "kfac"}, "curvature: found 'kfac'"),
         ("trace", {"curvature": "kfac"}, "curvature: found 'kfac'"),
     ],

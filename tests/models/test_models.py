@@ -20,6 +20,7 @@ MLPS = {
     "gelu": {"activation": "gelu"},
     "tanh": {"activation": "tanh"},
     "without bias": {"bias": False},
+    "logits of an embedding": {"embedding": 3, "embedding_relu": True},
 }
 CNNS = {
     "plain": {},
@@ -75,6 +76,30 @@ def test_deep_linear_nets_are_linear_and_others_are_not():
         net = build("mlp", activation=name, depth=4)
         difference = net(x + y) - net(x) - net(y) + net(torch.zeros_like(x))
         assert (difference.abs().max() < 1e-5) == linear
+
+
+def test_an_embedding_is_what_the_last_module_is_given():
+    for relu in (False, True):
+        net = build("mlp", depth=3, embedding=7, embedding_relu=relu)
+        given: list[torch.Tensor] = []
+        net[-1].register_forward_pre_hook(lambda _, args, seen=given: seen.append(args[0]))
+        outputs = net(IMAGES)
+        assert outputs.shape == (5, 7)
+        assert torch.equal(given[0], outputs)
+        assert bool((outputs >= 0).all()) is relu
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"embedding": 0}, "mlp.embedding: found 0, expected a whole number of at least 1"),
+        ({"embedding_relu": True}, "mlp.embedding_relu: found true, expected an embedding"),
+        ({"embedding": 4, "embedding_relu": "yes"}, "mlp.embedding_relu: found 'yes'"),
+    ],
+)
+def test_embeddings_that_cannot_be_are_refused(options: dict[str, object], message: str):
+    with pytest.raises(InputError, match=message):
+        build("mlp", **options)
 
 
 def test_skips_add_the_input_of_each_hidden_layer_but_the_first():

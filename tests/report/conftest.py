@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gentheory.study.claim import Opposite, Statement
+from gentheory.study.figure import CourseFigure
 from gentheory.study.tables import Tables
 
 
@@ -123,3 +125,62 @@ def study():
         "row31": {"warnings": ["the gradient norm is 0.2"]},
     }
     return tables_of(models, measures, curves=curves_of(models), **changes)
+
+
+@pytest.fixture
+def claimed():
+    """A study about claims: two losses, five seeds, NC1 and losses at four checkpoints."""
+    parts = [
+        models_of(5, seed=place, loss=loss, train_accuracy=1.0, learning_rate=0.1).assign(
+            seed=range(5)
+        )
+        for place, loss in enumerate(("cross_entropy", "mse"))
+    ]
+    models = pd.concat(parts, ignore_index=True)
+    trajectory = pd.DataFrame(
+        [
+            {"model": model, "epoch": epoch, "steps": 10 * epoch, "outcome": "training"}
+            | {"train_accuracy": min(1.0, 0.2 + 0.4 * epoch), "test_accuracy": 0.5}
+            | {"train_loss": 2.0 / (1 + epoch), "test_loss": 2.0, "gap": 0.1}
+            | {"clean_test_loss": 2.0, "validation_loss": np.nan, "training_time": 1.0}
+            for model in models["model"]
+            for epoch in (0, 1, 2, 4)
+        ]
+    )
+    noise = np.random.default_rng(4).uniform(0.9, 1.1, len(trajectory))
+    along = trajectory[["model", "epoch", "steps"]].assign(
+        measure="collapse.nc1", value=noise * 100.0 ** (1 - trajectory["epoch"]), status="ok"
+    )
+    claims = (
+        Statement(
+            says="NC1 falls more than tenfold after zero training error",
+            source="Papyan, Han & Donoho 2020",
+            quantity="collapse.nc1",
+            statistic="fall",
+            start="fitted",
+            above=10.0,
+        ),
+        Statement(
+            says="It ends above ten", why="It does not.", quantity="collapse.nc1", above=10.0
+        ),
+        Statement(
+            says="It is lower with cross-entropy",
+            quantity="collapse.nc1",
+            where={"loss": ["cross_entropy"]},
+            against=Opposite(where={"loss": ["mse"]}),
+            below=0.0,
+        ),
+    )
+    figures = (
+        CourseFigure(title="NC1 along training", quantities=["collapse.nc1"], series="loss"),
+        CourseFigure(title="Losses", quantities=["train_loss", "test_loss"], panel="loss"),
+    )
+    tables = tables_of(models, {"collapse.nc1": along.loc[trajectory["epoch"] == 4, "value"]})
+    changes = {"about": "claims", "claims": claims, "figures": figures}
+    return dataclasses.replace(
+        tables,
+        curves=curves_of(models),
+        trajectory=trajectory,
+        measures_along=along.assign(stderr=0.0),
+        **changes,
+    )

@@ -129,3 +129,27 @@ def test_bad_inputs_are_refused_with_a_cure():
         bootstrap(np.mean, [x])
     with pytest.raises(InputError, match="columns: found none, expected at least one column"):
         bootstrap(np.mean)
+
+
+@pytest.mark.parametrize(("count", "reach"), [(5, 3.1037), (10, 2.3845), (10**6, 1.95997)])
+def test_the_expanded_level_has_students_width(count: int, reach: float) -> None:
+    """√(N/(N − 1)) times Student's quantile, of tables, in normal deviations."""
+    level = resample.expanded_level(0.95, count)
+    assert stats.norm.ppf((1 + level) / 2) == pytest.approx(reach, rel=1e-3)
+
+
+def test_expanded_intervals_of_few_rows_cover_the_mean_more_often() -> None:
+    (counts,) = resample.draw_counts(np.arange(6), 2000, seed=0)
+    numbers = np.random.default_rng(0).normal(size=(2000, 6))
+    means = numbers @ counts.T / 6
+    shares = {}
+    for name, level in (("plain", 0.95), ("expanded", resample.expanded_level(0.95, 6))):
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        shares[name] = float(((low < 0) & (high > 0)).mean())
+    assert shares["plain"] < 0.875
+    assert 0.915 < shares["expanded"] < 0.95
+
+
+def test_one_row_has_no_level() -> None:
+    with pytest.raises(InputError, match="count: found 1, expected at least 2 rows"):
+        resample.expanded_level(0.95, 1)

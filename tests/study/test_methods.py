@@ -33,6 +33,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "gradient": {"stop_at_gradient_norm": 1e3},
     "curvature": {"stop_at_curvature": 1.01, **{"curvature_window": 1, "curvature_lag": 1}}
     | {"curvature_start": 0},
+    "balanced": {"class_balance": 0.99, "imbalance": "step", "imbalance_ratio": 4.0}
+    | {"balance_after": 2},
+    "two decays": {"weight_decay": 0.001, "classifier_decay": 0.01},
     "pof": {"pof_epochs": 2, "pof_learning_rate": 0.05},
 }
 
@@ -117,6 +120,24 @@ def refusal(message: str, grid: dict[str, Any] | None = None, **settings: Any) -
             {"loss": "supervised_contrastive", "batch_size": 1},
             "batch_size: 1 leaves nothing",
         ),
+        ({"balance_after": 2}, "balance_after: 2 is read with class_balance alone"),
+        (
+            {"class_balance": 0.9, "balance_after": 6},
+            "balance_after: 6 of 6 epochs leave none to balance",
+        ),
+        ({"class_balance": 0.9, "mixup": 1.0}, "class_balance: mixup is for examples of equal"),
+        (
+            {"class_balance": 0.9, "optimizer": "saf", "saf_start": 1},
+            "class_balance: optimizer saf is for examples of equal weight",
+        ),
+        (
+            {"class_balance": 0.9, "loss": "supervised_contrastive"},
+            "class_balance: loss supervised_contrastive is for",
+        ),
+        (
+            {"classifier_decay": 0.1, "keep_trajectory": True},
+            "classifier_decay: keep_trajectory knows one weight decay",
+        ),
         ({"optimizer": "lion"}, r"training\.optimizer = \"lion\" \(Input should be 'sgd', 'rms"),
         ({"stop_at_curvature": 1.0}, "Input should be greater than 1"),
     ],
@@ -170,7 +191,13 @@ def test_resolving_twice_changes_nothing() -> None:
 
 def test_every_conditional_setting_and_loss_option_has_a_reader() -> None:
     optional = {name for name, field in Settings.model_fields.items() if field.default is None}
-    rules = {"n_train", "stop_at_loss", "stop_at_gradient_norm", "stop_at_curvature"}
+    rules = {
+        "n_train",
+        "classifier_decay",
+        "stop_at_loss",
+        "stop_at_gradient_norm",
+        "stop_at_curvature",
+    }
     assert optional - rules <= set(READERS)
     of_losses = {option for options in losses.OPTIONS.values() for option in options}
     assert set(LOSS_OPTIONS) == of_losses
@@ -195,6 +222,18 @@ def test_trap_3_the_objective_of_decoupled_decay_has_none(tmp_path: Path) -> Non
     subject = checkpoint.load(saved)
     assert subject.risk.weight_decay == 0
     assert subject.record["settings"]["weight_decay"] == 0.1
+
+
+def test_trap_3_two_decays_are_no_penalty_of_the_objective(tmp_path: Path) -> None:
+    store = tiny.done(tmp_path / "out", study(weight_decay=0.1, classifier_decay=0.2))
+    saved = next(store.path.glob("shards/*/weights.safetensors"))
+    assert checkpoint.load(saved).risk.weight_decay == 0
+
+
+def test_the_same_decay_twice_is_one() -> None:
+    found = points({"weight_decay": [0.1, 0.2], "classifier_decay": [0.1, 0.2]})
+    pairs = {(p.settings["weight_decay"], p.settings["classifier_decay"]) for p in found}
+    assert pairs == {(0.1, None), (0.1, 0.2), (0.2, 0.1), (0.2, None)}
 
 
 def test_rivals_train_with_the_same_method(tmp_path: Path) -> None:

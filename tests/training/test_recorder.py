@@ -39,7 +39,7 @@ def by_hand(way: Way, ends: list[int], momentum: float, name: str = "cross_entro
     start, windows = 0, []
     for end in ends:
         time, mass = 0.0, torch.zeros(N).double()
-        residuals, traces = torch.zeros(N, 3).double(), torch.zeros(N).double()
+        residuals, (traces, margins) = torch.zeros(N, 3).double(), torch.zeros(2, N).double()
         for look in way.looks:
             if not start < look.epoch <= end:
                 continue
@@ -49,7 +49,9 @@ def by_hand(way: Way, ends: list[int], momentum: float, name: str = "cross_entro
                 mass[i] += duration
                 residuals[i] += duration * RESIDUALS[name](f, Y[i])
                 traces[i] += duration * trace(name, f)
-        windows.append((time, residuals / mass[:, None], traces / mass, way.ends[end - 1]))
+                margins[i] += duration * (f[Y[i] == 1] - f[Y[i] == 0].max())[0]
+        means = (residuals / mass[:, None], traces / mass, way.ends[end - 1], margins / mass)
+        windows.append((time, *means))
         start = end
     times, *rest = zip(*windows, strict=True)
     return Trajectory(torch.tensor(times, dtype=torch.float64), *map(torch.stack, rest))

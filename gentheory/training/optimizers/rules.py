@@ -25,7 +25,10 @@ Own = TypeVar("Own", bound=Settings)
 
 @runtime_checkable
 class Rule(Settings, Protocol):
-    """An optimizer of M models with their own hyper-parameters, each a tensor [M, 1]."""
+    """An optimizer of M models with their own hyper-parameters, each a tensor [M, 1].
+
+    Weight decay may be one for each parameter, [M, P].
+    """
 
     def start(self, theta: Float[Tensor, "M P"]) -> dict[str, Tensor]:
         """The state before the first step."""
@@ -58,7 +61,7 @@ class SGD:
     """
 
     momentum: Float[Tensor, "M 1"]
-    weight_decay: Float[Tensor, "M 1"]
+    weight_decay: Float[Tensor, "M _"]
     nesterov: bool = False
     decays: bool = True
     """Whether any weight decay is not 0; where none is, a pass over all numbers is spared."""
@@ -94,7 +97,7 @@ class RMSprop:
     """
 
     momentum: Float[Tensor, "M 1"]
-    weight_decay: Float[Tensor, "M 1"]
+    weight_decay: Float[Tensor, "M _"]
     beta2: Float[Tensor, "M 1"]
     epsilon: Float[Tensor, "M 1"]
 
@@ -130,7 +133,7 @@ class Adam:
     beta1: Float[Tensor, "M 1"]
     beta2: Float[Tensor, "M 1"]
     epsilon: Float[Tensor, "M 1"]
-    weight_decay: Float[Tensor, "M 1"]
+    weight_decay: Float[Tensor, "M _"]
     decoupled: bool = False
 
     def start(self, theta: Float[Tensor, "M P"]) -> dict[str, Tensor]:

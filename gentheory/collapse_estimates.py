@@ -1,0 +1,72 @@
+"""Estimates of what is computed from class moments, at one layer or at several."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from gentheory.checkpoint import Checkpoint
+from gentheory.class_geometry import Geometry, Spread, geometries, spreads
+from gentheory.collapse_geometry import classifier_rows, functionals
+from gentheory.estimate import Estimate
+from gentheory.features import Classifier, classifier, layer_names
+from gentheory.risk import EmpiricalRisk
+
+Layers = Sequence[str] | Literal["all"]
+"""Names of modules; none stands for the classifier, "all" for every layer that can be asked for."""
+
+
+def of_layers(
+    checkpoint: Checkpoint, name: str, layers: Layers, *, max_memory: int = 0
+) -> list[Geometry]:
+    """The features of these layers by class, for the measure of this name."""
+    risk = checkpoint.risk
+    named = layer_names(risk) if layers == "all" else layers
+    return geometries(risk, f"collapse.{name}", named, max_memory=max_memory)
+
+
+def penultimate(checkpoint: Checkpoint, name: str) -> tuple[Geometry, Classifier]:
+    """The penultimate features by class, and the classifier that is given them."""
+    classifier(checkpoint.risk)  # which says what is wrong where there is none
+    geometry = of_layers(checkpoint, name, ())[-1]
+    last = classifier_rows(checkpoint.risk, geometry)
+    assert last is not None
+    return geometry, last
+
+
+def seen(risk: EmpiricalRisk, found: Sequence[Geometry]) -> list[Spread]:
+    """The second pass, with the errors of all functionals."""
+    return spreads(risk, found, functionals(risk))
+
+
+def estimated(checkpoint: Checkpoint, name: str, found: Sequence[Geometry]) -> Estimate:
+    """The functional of this name at every layer."""
+    own = functionals(checkpoint.risk)
+    values = [float(own(each)[name].value(each.statistics)) for each in found]
+    errors = [each.errors[name] for each in seen(checkpoint.risk, found)]
+    return reported(checkpoint, found, values, errors)
+
+
+def reported(
+    checkpoint: Checkpoint,
+    found: Sequence[Geometry],
+    values: Sequence[float],
+    errors: Sequence[float],
+    warnings: tuple[str, ...] = (),
+) -> Estimate:
+    """The last layer's number, and all of them in the stats."""
+    last = found[-1]
+    stats = {
+        "layers": [each.layer for each in found],
+        "values": list(values),
+        "stderrs": list(errors),
+        "classes": list(last.classes),
+        "counts": [int(count) for count in last.features.counts],
+    }
+    warnings = (*warnings_of(checkpoint, last), *warnings)
+    return Estimate(values[-1], errors[-1], warnings=warnings, stats=stats)
+
+
+def warnings_of(checkpoint: Checkpoint, geometry: Geometry) -> tuple[str, ...]:
+    """What limits any statement about these classes."""
+    other = checkpoint.num_train is not None
+    own = ("class means of the data at hand, not of the training data",) if other else ()
+    return (*own, *geometry.warnings)

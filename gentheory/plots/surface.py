@@ -1,0 +1,128 @@
+"""The loss on a plane through parameter space as a surface that one can turn, for a page.
+
+A page holds plotly's script itself, about 5 MB, once, so that it works without a network.
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+from scipy.interpolate import RegularGridInterpolator
+
+from gentheory.plots.frame import Plane, numbers, plane, require
+
+_WIDE = 3.0
+"""Largest over smallest loss from which on the height is logarithmic."""
+_WAY = "#d55e00"
+_FONT = {"family": "DejaVu Sans, system-ui, sans-serif", "size": 12}
+
+
+def surface(
+    table: pd.DataFrame,
+    trajectory: pd.DataFrame | None = None,
+    *,
+    names: tuple[str, str] = ("first direction", "second direction"),
+    height: int = 560,
+) -> go.Figure:
+    """The loss over a regular grid, with the way of training upon it.
+
+    `table` has the columns first, second and loss; `trajectory` step, first and second, of which
+    what lies on the grid is drawn, at the interpolated loss. The loss is on a logarithmic axis
+    where the largest is three times the smallest or more. `names` are those of the coordinates
+    with their units; `height` is in pixels, the width is that of the page. Raises `InputError`
+    as `slice_contour` does.
+    """
+    grid = plane(table, "loss")
+    loss = grid.columns["loss"]
+    low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
+    logarithmic = low > 0 and high > _WIDE * low
+    shown = np.log10(loss) if logarithmic else loss
+    figure = go.Figure([_sheet(grid, shown, logarithmic=logarithmic)])
+    if trajectory is not None and len(trajectory):
+        figure.add_trace(_way(grid, shown, trajectory))
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 8, "b": 0},
+        font=_FONT,
+        paper_bgcolor="white",
+        showlegend=False,
+        scene=_scene(names, shown, logarithmic=logarithmic),
+    )
+    return figure
+
+
+def _sheet(grid: Plane, shown: NDArray[np.float64], *, logarithmic: bool) -> go.Surface:
+    ticks, labels = _ticks(shown, logarithmic=logarithmic)
+    return go.Surface(
+        x=grid.first,
+        y=grid.second,
+        z=shown,
+        customdata=grid.columns["loss"],
+        hovertemplate="(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
+        colorscale="Cividis",
+        colorbar={"tickvals": ticks, "ticktext": labels, "len": 0.7, "thickness": 12},
+        contours={"z": {"show": True, "usecolormap": False, "color": "white", "width": 1}},
+    )
+
+
+def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> go.Scatter3d:
+    require(trajectory, "step", "first", "second")
+    trajectory = trajectory.iloc[np.argsort(numbers(trajectory, "step"), kind="stable")]
+    first, second, step = (numbers(trajectory, name) for name in ("first", "second", "step"))
+    at = RegularGridInterpolator((grid.second, grid.first), shown, bounds_error=False)
+    height = at(np.stack([second, first], axis=1))
+    kept = np.isfinite(height)
+    # Lines along a surface are hidden by it in part.
+    lift = 0.01 * float(np.nanmax(shown) - np.nanmin(shown))
+    return go.Scatter3d(
+        x=first[kept],
+        y=second[kept],
+        z=height[kept] + lift,
+        mode="lines+markers",
+        line={"color": _WAY, "width": 6},
+        marker={"color": _WAY, "size": 4, "line": {"color": "white", "width": 1}},
+        text=[f"step {value:g}" for value in step[kept]],
+        hoverinfo="text",
+        name="training",
+    )
+
+
+def _scene(
+    names: tuple[str, str], shown: NDArray[np.float64], *, logarithmic: bool
+) -> dict[str, object]:
+    ticks, labels = _ticks(shown, logarithmic=logarithmic)
+    return {
+        "xaxis": {"title": {"text": names[0]}},
+        "yaxis": {"title": {"text": names[1]}},
+        "zaxis": {
+            "title": {"text": "loss (units of the loss)"},
+            "tickvals": ticks,
+            "ticktext": labels,
+        },
+        "aspectmode": "manual",
+        "aspectratio": {"x": 1, "y": 1, "z": 0.7},
+        "camera": {"eye": {"x": 1.3, "y": -1.5, "z": 0.9}},
+    }
+
+
+def _ticks(shown: NDArray[np.float64], *, logarithmic: bool) -> tuple[list[float], list[str]]:
+    """Five heights and what they are called."""
+    ticks = np.linspace(np.nanmin(shown), np.nanmax(shown), 5)
+    values = 10**ticks if logarithmic else ticks
+    return ticks.tolist(), [f"{value:.3g}".replace("-", "−") for value in values]
+
+
+def script() -> str:
+    """The script element that all surfaces of a page need once."""
+    return f"<script>{get_plotlyjs()}</script>"
+
+
+def fragment(figure: go.Figure, name: str) -> str:
+    """The element of one surface, without the script; `name` tells it apart in its page."""
+    return figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config={"displaylogo": False, "responsive": True},
+    )
