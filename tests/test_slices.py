@@ -214,6 +214,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage):
         slices.line(risk, drawn(risk), keep=path)
 
 
+def test_a_missing_folder_is_told_before_the_work(tmp_path: Path):
+    risk = CASES["mlp"].risk()
+    with pytest.raises(InputError, match=r"found no such folder, .* make it first"):
+        slices.line(risk, drawn(risk), keep=tmp_path / "nowhere" / "line")
+
+
 def test_buffers_and_frozen_parameters_tell_one_plane_from_another(tmp_path: Path):
     for name in ("batch norm", "frozen"):
         case, path = CASES[name], tmp_path / name

@@ -46,7 +46,7 @@ def test_the_line_of_a_quadratic_rises_by_the_mean_eigenvalue():
 
 
 def test_the_plane_of_a_quadratic_rises_by_the_mean_square_of_its_coordinates():
-    places = torch.linspace(-0.7, 0.7, 5, dtype=torch.float64)
+    places = torch.linspace(-0.7, 0.7, 3, dtype=torch.float64)
     mean = torch.trapezoid(places.square(), places).item() / 1.4
     truth = mean * hessian().trace().item() / len(hessian())
     scores: list[float] = []
@@ -54,8 +54,8 @@ def test_the_plane_of_a_quadratic_rises_by_the_mean_square_of_its_coordinates():
         found = landscape.plane(
             Checkpoint(regression()),
             normalization="none",
-            num_planes=32,
-            num_points=5,
+            num_planes=16,
+            num_points=3,
             distance=0.7,
             generator=generator(seed),
         )
@@ -201,7 +201,7 @@ def test_the_level_grows_with_the_square_of_the_radius():
     found = landscape.convergence_in_ball(
         Checkpoint(risk), relative_radius=0.1, rtol=1e-8, generator=generator(0)
     )
-    assert found.stats["exponent"] == pytest.approx(2, abs=1e-6) or found.value < 0
+    assert found.stats["exponent"] == pytest.approx(2, abs=1e-6)
     eye = torch.eye(risk.num_params, dtype=risk.dtype)
     top = torch.linalg.eigvalsh(gt.hessian(risk)(eye))[-1].item()
     assert found.stats["largest_eigenvalue"] == pytest.approx(top, rel=1e-6)
@@ -211,10 +211,8 @@ def test_the_level_grows_with_the_square_of_the_radius():
     x, _ = risk.joined()
     rows = torch.cat([x, torch.ones(20, 1).double()], 1)
     blocks = torch.einsum("n,na,nb->ab", signs - signs.mean(), rows, rows) / 19
-    squares = torch.tensor(found.stats["radii"]).square()
-    slope = found.value * 2 / (squares.max() * 0 + 1)
     bounds = torch.linalg.eigvalsh(blocks)
-    assert bounds[0] <= slope <= bounds[-1]
+    assert bounds[0] <= 2 * found.value <= bounds[-1]
 
 
 def test_error_bars_of_the_growth_cover_the_draws():
@@ -230,7 +228,11 @@ def test_error_bars_of_the_growth_cover_the_draws():
     scores: list[float] = []
     for seed in range(200):
         found = landscape.convergence_in_ball(
-            Checkpoint(risk), relative_radius=0.1, num_draws=48, generator=generator(seed)
+            Checkpoint(risk),
+            relative_radius=0.1,
+            num_radii=2,
+            num_draws=24,
+            generator=generator(seed),
         )
         scores.append((found.value - truth) / found.stderr)
     normal_scores(scores)
