@@ -10,6 +10,7 @@ from benchmarks import (
     kronecker,
     learning_coefficient,
     noise_scale,
+    plane,
     products,
     tic,
     trace,
@@ -29,6 +30,7 @@ COMPARISONS: list[Comparison] = [
     *tic.COMPARISONS,
     *learning_coefficient.COMPARISONS,
     *noise_scale.COMPARISONS,
+    *plane.COMPARISONS,
     *battery.COMPARISONS,
     *training.COMPARISONS,
 ]

@@ -152,7 +152,7 @@ def principal(
     subtracted. Each direction points to where the path began. Raises `InputError` for a path
     that does not span a plane.
 
-    Source: Li, Xu, Taylor, Studer & Goldstein 2018, section 7, who subtract the mean.
+    Source: Li, Xu, Taylor, Studer & Goldstein 2018, whose code subtracts the mean.
     """
     away = thetas.double() - (thetas[-1] if centre is None else centre.to(thetas)).double()
     left, values, right = torch.linalg.svd(away, full_matrices=False)

@@ -30,11 +30,15 @@ class Kept:
     def open(cls, path: Path | str | None, fingerprint: str, shape: tuple[int, ...]) -> "Kept":
         """With what the file holds, if there is one; without a path nothing is written.
 
-        Raises `InputError` for a file that is damaged or of another computation.
+        Raises `InputError` for a file that is damaged or of another computation, and where its
+        folder is missing.
         """
         values = torch.full(shape, torch.nan, dtype=torch.float64)
         path = None if path is None else Path(path)
         kept = cls(path, fingerprint, values)
+        if path is not None and not path.parent.is_dir():
+            expected = "a folder to keep results in"
+            raise InputError(str(path.parent), "no such folder", expected, "make it first")
         if path is not None and path.exists():
             kept.values, kept.done = _read(path, fingerprint)
         return kept

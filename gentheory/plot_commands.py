@@ -180,11 +180,10 @@ def _plot(
     parts = [subject, _stages(asked, subject)] if stages else [subject]
     with telling(kind) as progress:
         drawings = draw(*parts, seed=asked.seed, progress=progress, **options)
-    name = type(subject.risk.module).__name__
     about = {
         "kind": kind,
-        "subject": asked.checkpoint or f"{name} at {asked.model}",
-        "model": name,
+        "subject": type(subject.risk.module).__name__,
+        "at": asked.checkpoint or asked.model,
         "trainable parameters": subject.risk.num_params,
         "training examples": subject.risk.num_examples,
         "loss": subject.risk.loss.name,

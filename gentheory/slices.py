@@ -208,7 +208,8 @@ def _examples(
     """Each example's loss, and whether it is classified correctly, at some points after others."""
     origin, ways = risk.theta.double(), span.to(risk.device).double()
     size = max(1, _NUMBERS // max(risk.num_params, risk.num_examples))
-    for some in points.to(risk.device).split(size):
+    for start in range(0, len(points), size):
+        some = points[start : start + size].to(risk.device)
         thetas = (origin + some @ ways).to(risk.theta)
         losses = origin.new_empty(len(some), risk.num_examples)
         hits = torch.full_like(losses, torch.nan)

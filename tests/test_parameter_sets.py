@@ -102,3 +102,35 @@ def test_a_model_that_cannot_be_stacked_is_run_a_vector_at_a_time():
     torch.testing.assert_close(
         parameter_sets.gradients_at(risk, thetas)[1], slopes, rtol=1e-5, atol=1e-7
     )
+
+
+class Viewing(nn.Module):
+    """Images whose channels lie side by side have no such view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.last = nn.Conv2d(2, 3, 3), nn.Linear(3 * 10 * 10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.convolution(x).relu().view(len(x), -1))
+
+
+@pytest.mark.parametrize("flattened", [True, False])
+def test_convolutions_that_take_turns_are_those_of_each_vector(flattened: bool):
+    net = Viewing()
+    if flattened:
+        net = nn.Sequential(net.convolution, nn.ReLU(), nn.Flatten(), net.last)
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 2, 12, 12, generator=stream)
+    y = torch.randint(2, (40,), generator=stream)
+    risk = gt.EmpiricalRisk(net, "cross_entropy", (x, y))
+    assert x.numel() > parameter_sets._GROUPED
+    thetas = vectors(risk, 3)
+    losses = parameter_sets.losses_at(risk, thetas)
+    single = torch.stack([risk.example_losses(theta) for theta in thetas])
+    torch.testing.assert_close(losses, single.double(), rtol=1e-5, atol=1e-6)
+    assert risk.known("takes channels last") is flattened
+    slopes = torch.stack([risk.gradient(theta) for theta in thetas]).double()
+    torch.testing.assert_close(
+        parameter_sets.gradients_at(risk, thetas)[1], slopes, rtol=1e-4, atol=1e-6
+    )

@@ -33,6 +33,7 @@ def classes(
     Errors are what the residuals of Lanczos allow. Raises `InputError` where targets are not
     classes.
     """
+    matrix = _said(curvature)
     named = {"this model": subjects} if isinstance(subjects, Checkpoint) else subjects
     parts: list[pd.DataFrame] = []
     for series, subject in named.items():
@@ -45,7 +46,7 @@ def classes(
         Drawing(
             "class_spectra",
             "The curvature on each class's own examples",
-            f"Largest and smallest eigenvalue of the {_said(curvature)} of the mean loss over one "
+            f"Largest and smallest eigenvalue of the {matrix} of the mean loss over one "
             "class, by Lanczos, and the ratio of their sizes: a large one is a saddle for that "
             "class. Bars are what the residuals allow.",
             {"class_spectra": table},

@@ -9,7 +9,6 @@ import torch
 
 from gentheory.checkpoint import Checkpoint, load
 from gentheory.errors import InputError
-from gentheory.models.norm import running_statistics
 from gentheory.plots.along_training import Unit
 
 
@@ -32,10 +31,15 @@ def stages(final: Checkpoint, earlier: Sequence[Checkpoint] = ()) -> tuple[Stage
     if final.steps is None:
         return ()
     found = {c.steps: _stage(c) for c in (final, *earlier) if c.steps is not None}
-    if final.initial is not None and not running_statistics(final.risk.module):
+    if final.initial is not None and not _has_statistics(final):
         start = replace(final, risk=final.risk.at(final.initial), steps=0, training_time=0.0)
         found.setdefault(0, Stage(0, 0, start))
     return tuple(found[steps] for steps in sorted(found) if steps <= final.steps)
+
+
+def _has_statistics(checkpoint: Checkpoint) -> bool:
+    parts = checkpoint.risk.module.modules()
+    return any(getattr(part, "running_mean", None) is not None for part in parts)
 
 
 def _stage(checkpoint: Checkpoint) -> Stage:

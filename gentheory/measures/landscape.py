@@ -155,7 +155,7 @@ def non_convexity(
     deterministic bound. Refused where no curvature is positive.
 
     Cost: a Lanczos run of tens of products.
-    Source: Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv 1712.09913), section 6.
+    Source: Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv 1712.09913).
     """
     _at_least("non_convexity.max_steps", max_steps, 2)
     risk = checkpoint.risk
@@ -224,7 +224,8 @@ def convergence_in_ball(
     k = N − 1, over all orders. R are `num_radii` equal steps up to `relative_radius` · |θ|; each
     draw and its opposite are used at every R, and the slope is the least-squares one through 0.
     `stderr` covers the draws. `stats` has the `exponent` of A(R) − A(0) in R, 2 by the paper's
-    bound, where all of them are rises, and λ_max of the Hessian with `per_curvature`, the value over it. Refused for |θ| = 0.
+    bound, where all of them are rises, and λ_max of the Hessian with `per_curvature`, the value
+    over it. Refused for |θ| = 0.
 
     Cost: 2 num_radii · num_draws forward passes, and a Lanczos run.
     Source: Kiselev & Grabovoy 2024, Unraveling the Hessian (arXiv 2409.11995), whose bound on it is

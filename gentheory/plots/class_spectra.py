@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gentheory.plots.frame import group, numbers, require
-from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels, styled
+from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels, remark, styled
 
 _TITLES = {
     "largest": r"largest eigenvalue, $\lambda_{\max}$",
@@ -19,6 +19,8 @@ _UNITS = {
     "ratio": "ratio (no unit)",
 }
 _MAX_LABELS = 20
+_SPAN = 1e5
+"""Largest over smallest number on a logarithmic axis; what is lower is nothing but rounding."""
 
 
 def class_spectra(
@@ -33,8 +35,9 @@ def class_spectra(
     `table` has the columns series, class, count (the class's examples), largest, smallest and
     ratio, each with its error in `<name>_error`. Classes stand in the order of their frequency,
     with their examples below where these differ; series stand beside each other. The largest
-    eigenvalue and the ratio are on logarithmic axes where all are positive. `width` is in inches.
-    Raises `InputError` for a missing column and for no rows.
+    eigenvalue and the ratio are on logarithmic axes where all are positive, down to five decades
+    below the largest; what lies lower is counted. `width` is in inches. Raises `InputError` for a
+    missing column and for no rows.
     """
     errors = (f"{name}_error" for name in _TITLES)
     require(table, "series", "class", "count", *_TITLES, *errors)
@@ -84,10 +87,14 @@ def _points(
 def _scale(axes: Axes, value: np.ndarray, *, logarithmic: bool) -> None:
     known = value[np.isfinite(value)]
     if logarithmic and len(known) and (known > 0).all():
-        low, high = float(known.min()) / 1.5, float(known.max()) * 1.5
+        high = float(known.max()) * 1.5
+        low = max(float(known.min()), high / _SPAN) / 1.5
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(low, high)
         log_axis(axes.yaxis, low, high)
+        hidden = int((known < low).sum())
+        if hidden:
+            remark(axes, f"{hidden} lower, not shown")
     else:
         axes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
 

@@ -38,10 +38,8 @@ def gram_matrix(
     written = size <= MAX_WRITTEN
     with styled():
         columns = min(columns, len(groups))
-        side = min(3.4, width / columns)
-        grid = panels(
-            figure, len(groups), columns=columns, width=width, height=side + 0.25, share=False
-        )
+        side = min(3.1, (width - 0.5) / columns)
+        grid = panels(figure, len(groups), columns=columns, width=width, height=side, share=False)
         entitle(grid, matrices)
         # A cell's number has four letters of 0.6 of the font's size, in points.
         letters = min(7.5, 72 * (side - 0.4) / size / 2.6) if written else None

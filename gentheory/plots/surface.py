@@ -15,7 +15,9 @@ from gentheory.plots.frame import Plane, numbers, plane, require
 _WIDE = 3.0
 """Largest over smallest loss from which on the height is logarithmic."""
 _WAY = "#d55e00"
-_FONT = {"family": "DejaVu Sans, system-ui, sans-serif", "size": 12}
+_FONT = {"family": "DejaVu Sans, system-ui, sans-serif", "size": 11, "color": "#262626"}
+_HEIGHT = "min(560px, 95vw)"
+"""In the page, whose width it has, so that a telephone sees all of it."""
 
 
 def surface(
@@ -23,37 +25,33 @@ def surface(
     trajectory: pd.DataFrame | None = None,
     *,
     names: tuple[str, str] = ("first direction", "second direction"),
-    height: int = 560,
 ) -> go.Figure:
     """The loss over a regular grid, with the way of training upon it.
 
     `table` has the columns first, second and loss; `trajectory` step, first and second, of which
     what lies on the grid is drawn, at the interpolated loss. The loss is on a logarithmic axis
     where the largest is three times the smallest or more. `names` are those of the coordinates
-    with their units; `height` is in pixels, the width is that of the page. Raises `InputError`
-    as `slice_contour` does.
+    with their units. Raises `InputError` as `slice_contour` does.
     """
     grid = plane(table, "loss")
     loss = grid.columns["loss"]
     low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
     logarithmic = low > 0 and high > _WIDE * low
     shown = np.log10(loss) if logarithmic else loss
-    figure = go.Figure([_sheet(grid, shown, logarithmic=logarithmic)])
+    figure = go.Figure([_sheet(grid, shown)])
     if trajectory is not None and len(trajectory):
         figure.add_trace(_way(grid, shown, trajectory))
     figure.update_layout(
-        height=height,
-        margin={"l": 0, "r": 0, "t": 8, "b": 0},
+        template="plotly_white",
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
         font=_FONT,
-        paper_bgcolor="white",
         showlegend=False,
         scene=_scene(names, shown, logarithmic=logarithmic),
     )
     return figure
 
 
-def _sheet(grid: Plane, shown: NDArray[np.float64], *, logarithmic: bool) -> go.Surface:
-    ticks, labels = _ticks(shown, logarithmic=logarithmic)
+def _sheet(grid: Plane, shown: NDArray[np.float64]) -> go.Surface:
     return go.Surface(
         x=grid.first,
         y=grid.second,
@@ -61,7 +59,7 @@ def _sheet(grid: Plane, shown: NDArray[np.float64], *, logarithmic: bool) -> go.
         customdata=grid.columns["loss"],
         hovertemplate="(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
         colorscale="Cividis",
-        colorbar={"tickvals": ticks, "ticktext": labels, "len": 0.7, "thickness": 12},
+        showscale=False,
         contours={"z": {"show": True, "usecolormap": False, "color": "white", "width": 1}},
     )
 
@@ -102,7 +100,7 @@ def _scene(
         },
         "aspectmode": "manual",
         "aspectratio": {"x": 1, "y": 1, "z": 0.7},
-        "camera": {"eye": {"x": 1.3, "y": -1.5, "z": 0.9}},
+        "camera": {"eye": {"x": 1.5, "y": -1.8, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
     }
 
 
@@ -124,5 +122,6 @@ def fragment(figure: go.Figure, name: str) -> str:
         full_html=False,
         include_plotlyjs=False,
         div_id=name,
+        default_height=_HEIGHT,
         config={"displaylogo": False, "responsive": True},
     )

@@ -8,7 +8,7 @@ from gentheory.figures.drawing import Drawing
 from gentheory.plots.export import save
 from gentheory.plots.surface import fragment, script
 from gentheory.report.pictures import Picture, figure_of, picture_of
-from gentheory.report.plain import as_json, plain
+from gentheory.report.plain import as_json, plain, said, words
 from gentheory.report.templates import style, template
 from gentheory.study.provenance import provenance
 
@@ -43,8 +43,8 @@ def render_drawings(
         pictures=[picture(drawing) for drawing in drawings],
         surfaces=turned,
         script=script() if turned else "",
-        about=about,
-        made_with=provenance(),
+        about={key: said(value) for key, value in about.items()},
+        made_with={words(key): said(value) for key, value in provenance().items()},
     )
 
 

@@ -25,7 +25,7 @@ CHECKED = [
 with install_import_hook(CHECKED, "beartype.beartype"):
     import gentheory as gt
     from cases import CASES, initial_of, trajectory_of
-    from gentheory import losses, measures, models
+    from gentheory import directions, losses, measures, models, slices
     from gentheory.checkpoint import Checkpoint, load, save
     from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
     from gentheory.data.recipe import Recipe
@@ -66,6 +66,12 @@ for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     gradient_norms(risk)
     output_grams(risk, risk, max_memory=10**6)
     tangent_kernel(risk).dense()
+    pair = directions.orthogonal(directions.random(risk, 2, generator=generator(0)))
+    found = directions.eigenvectors(risk, 1, generator=generator(0))
+    ways = torch.cat([directions.gradient(risk), directions.towards(risk, pair[0]), found.vectors])
+    slices.line(risk, ways, distances=[0.0, 1.0], by_class=True, keep=f"{PATH}.{name}")
+    path = directions.principal(torch.cat([pair, risk.theta[None]]))
+    slices.projected(pair, path.directions, centre=risk.theta)
     gradient_covariance(risk, centred=True)(torch.zeros(2, 3, risk.num_params).double())
 
 for activation in (relu, erf, hermite([0.0, 0.6, 0.8])):

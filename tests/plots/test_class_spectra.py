@@ -52,6 +52,14 @@ def test_names_units_and_scales():
     assert negative[0].get_yscale() == "linear"
 
 
+def test_what_is_nothing_beside_the_largest_is_counted():
+    data = table()
+    data.loc[0, "ratio"] = 1e-19
+    axes = class_spectra(data)[2]
+    assert [text.get_text() for text in axes.texts] == ["1 lower, not shown"]
+    assert axes.get_ylim()[0] > 1e-7
+
+
 def test_equal_frequencies_are_not_written():
     grid = class_spectra(table(count=7).iloc[:3])
     assert [text.get_text() for text in grid[0].get_xticklabels()] == ["a", "b", "c"]
