@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gentheory.batch_norm import Policy, outputs_under
-from gentheory.directions import coordinates
+from gentheory.directions import coordinates as coordinates_of
 from gentheory.errors import InputError
 from gentheory.kept import Kept, fingerprint
 from gentheory.predictions import check_classes
@@ -103,6 +103,24 @@ def plane(
     return _table(risk, directions, points, labels, by_class, batch_norm, keep, progress)
 
 
+def points(
+    risk: EmpiricalRisk,
+    directions: Float[Tensor, "K P"],
+    coordinates: Float[Tensor, "G K"],
+    *,
+    by_class: bool = False,
+    batch_norm: Policy = "keep",
+    keep: Path | str | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """L(θ + Σ_k a_k d_k) at any points a: columns `point`, `loss`, `stderr`, `accuracy`.
+
+    `point` is the row of `coordinates`; all else is as in `line`.
+    """
+    labels = pd.DataFrame({"point": range(len(coordinates))})
+    return _table(risk, directions, coordinates, labels, by_class, batch_norm, keep, progress)
+
+
 def barrier(
     risk: EmpiricalRisk,
     other: Float[Tensor, " P"],
@@ -159,7 +177,7 @@ def projected(
     steps = range(len(thetas)) if steps is None else steps
     if len(steps) != len(thetas):
         raise InputError("projected.steps", str(len(steps)), f"{len(thetas)}", "one a point")
-    found = coordinates(thetas, directions, centre=centre).cpu().numpy()
+    found = coordinates_of(thetas, directions, centre=centre).cpu().numpy()
     return pd.DataFrame({"step": list(steps), "first": found[:, 0], "second": found[:, 1]})
 
 

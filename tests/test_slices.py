@@ -69,6 +69,20 @@ def test_a_plane_is_the_loop_over_its_points(case: Case):
         assert row.stderr == pytest.approx(losses.std().item() / len(losses) ** 0.5, rel=1e-9)
 
 
+def test_any_points_are_those_of_the_plane_through_them():
+    risk = CASES["mlp"].risk()
+    ways = drawn(risk, 3)
+    some = torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    table = slices.points(risk, ways, some)
+    assert list(table) == ["point", "loss", "stderr", "accuracy"]
+    plane = slices.plane(risk, ways[[0, 2]], first=[0.0, 1.0], second=[0.0, 0.5])
+    pd.testing.assert_frame_equal(
+        table.drop(columns="point"),
+        plane.loc[[3, 0], ["loss", "stderr", "accuracy"]].reset_index(drop=True),
+        rtol=1e-12,
+    )
+
+
 def test_rows_of_each_class_are_the_loop_over_its_examples():
     case = CASES["mlp"]
     risk, (_, targets) = case.risk(), case.data

@@ -90,13 +90,11 @@ def plane(
     _at_least("plane.num_planes", num_planes, 2)
     places = _symmetric("plane", distance, num_points)
     risk = checkpoint.risk
-    pairs = _random(risk, normalization, 2 * num_planes, generator).unflatten(0, (num_planes, 2))
-    losses = torch.stack(
-        [
-            _column(slices.plane(risk, pair, first=places, second=places, batch_norm=batch_norm))
-            for pair in pairs
-        ]
-    ).unflatten(1, (num_points, num_points))
+    ways = _random(risk, normalization, 2 * num_planes, generator)
+    side = torch.tensor(places, dtype=torch.float64)
+    grids = torch.block_diag(*[torch.cartesian_prod(side, side)] * num_planes)
+    table = slices.points(risk, ways, grids, batch_norm=batch_norm)
+    losses = _column(table).unflatten(0, (num_planes, num_points, num_points))
     middle = num_points // 2
     # In units of the square's side, over which this is the mean.
     means = torch.trapezoid(torch.trapezoid(losses)) / (num_points - 1) ** 2
@@ -104,7 +102,7 @@ def plane(
     return Estimate.from_samples(
         rises,
         rises=rises.tolist(),
-        cosines=torch.cosine_similarity(pairs[:, 0], pairs[:, 1]).tolist(),
+        cosines=torch.cosine_similarity(ways[::2], ways[1::2]).tolist(),
         places=places,
         losses=losses[0].tolist(),
         distance=distance,
