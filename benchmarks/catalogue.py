@@ -2,6 +2,7 @@
 
 from benchmarks import (
     battery,
+    collapse,
     density,
     eigenpairs,
     ggn_diagonal,
@@ -29,6 +30,7 @@ COMPARISONS: list[Comparison] = [
     *tic.COMPARISONS,
     *learning_coefficient.COMPARISONS,
     *noise_scale.COMPARISONS,
+    *collapse.COMPARISONS,
     *battery.COMPARISONS,
     *training.COMPARISONS,
 ]
