@@ -2,6 +2,7 @@
 
 from benchmarks import (
     battery,
+    collapse,
     density,
     eigenpairs,
     ggn_diagonal,
@@ -31,6 +32,7 @@ COMPARISONS: list[Comparison] = [
     *learning_coefficient.COMPARISONS,
     *noise_scale.COMPARISONS,
     *plane.COMPARISONS,
+    *collapse.COMPARISONS,
     *battery.COMPARISONS,
     *training.COMPARISONS,
 ]

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
-
-_BLOCKS = 6
-"""Bands of rows of a symmetric product, of which only the part right of the diagonal is taken."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class ClassSums:
 
         self.counts, self.spreads = zeros(num_classes), zeros(num_classes)
         self.means = zeros(num_classes, num_features)
-        # Of the symmetric matrix the blocks on and above the diagonal.
+        # Of the symmetric matrix the entries on and above the diagonal.
         self.scatter = zeros(num_features, num_features) if covariance else None
 
     def add(self, features: Float[Tensor, "B D"], targets: Tensor) -> None:
@@ -134,14 +132,17 @@ def class_moments(
 def add_gram(
     total: Float[Tensor, "D D"], rows: Float[Tensor, "B D"], *, alpha: float = 1.0
 ) -> None:
-    """Add α rowsᵀ rows on and above the diagonal, in bands: about half of the operations.
+    """Add α rowsᵀ rows to the entries on and above the diagonal; those below are left undefined.
 
-    Some entries below the diagonal are written as well; `mirrored` does not look at them.
+    In float64. On a CPU by BLAS's symmetric update, which PyTorch does not offer: half of the
+    operations of a product.
     """
-    width = -(-rows.shape[1] // _BLOCKS)
-    for start in range(0, rows.shape[1], width):
-        stop = start + width
-        total[start:stop, start:].addmm_(rows[:, start:stop].T, rows[:, start:], alpha=alpha)
+    if total.device.type != "cpu":
+        total.addmm_(rows.T, rows, alpha=alpha)
+        return
+    # Fortran sees the transposes: what is its lower triangle is the upper one here.
+    given = {"a": rows.contiguous().numpy().T, "c": total.numpy().T}
+    dsyrk(alpha, beta=1.0, lower=1, overwrite_c=1, **given)
 
 
 def mirrored(upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.class_geometry import Geometry, Spread, geometries, spreads
-from gentheory.collapse_geometry import classifier_rows, functionals
+from gentheory.collapse_geometry import SIMPLEX, classifier_rows, functionals
 from gentheory.estimate import Estimate
 from gentheory.features import Classifier, classifier, layer_names
 from gentheory.risk import EmpiricalRisk
@@ -42,7 +42,9 @@ def estimated(checkpoint: Checkpoint, name: str, found: Sequence[Geometry]) -> E
     own = functionals(checkpoint.risk)
     values = [float(own(each)[name].value(each.statistics)) for each in found]
     errors = [each.errors[name] for each in seen(checkpoint.risk, found)]
-    return reported(checkpoint, found, values, errors)
+    trivial = name in SIMPLEX and len(found[-1].classes) == 2
+    warnings = ("two class means are a simplex, whatever the features",) if trivial else ()
+    return reported(checkpoint, found, values, errors, warnings)
 
 
 def reported(

@@ -54,20 +54,21 @@ def of_classifier(risk: EmpiricalRisk, geometry: Geometry, number: OfVectors) ->
     return {} if last is None else {"classifier": float(number(last.weight))}
 
 
-def _of_features(geometry: Geometry) -> dict[str, Functional]:
-    def of_means(number: OfVectors, *, centre: bool = True) -> Functional:
-        return Functional(
-            lambda s: number(centred(s.features.means) if centre else s.features.means)
-        )
+SIMPLEX: Mapping[str, OfVectors] = {
+    "equinorm": frames.norm_variation,
+    "equiangle": frames.angle_deviation,
+    "etf_distance": to_simplex,
+}
+"""Of the centred class means, and 0 for a simplex, as two of them always are."""
 
+
+def _of_features(geometry: Geometry) -> dict[str, Functional]:
     found = {
         "nc1_trace_ratio": Functional(
             lambda s: frames.trace_ratio(s.features.means, s.features.within_trace)
         ),
-        "equinorm": of_means(frames.norm_variation),
-        "equiangle": of_means(frames.angle_deviation),
-        "etf_distance": of_means(to_simplex),
-        "orthogonal_distance": of_means(to_orthogonal, centre=False),
+        **{name: _of_simplex(geometry, number) for name, number in SIMPLEX.items()},
+        "orthogonal_distance": Functional(lambda s: to_orthogonal(s.features.means)),
         "cdnv": Functional(lambda s: _cdnv(s).mean()),
     }
     if bool((geometry.features.counts > 1).any()):
@@ -79,6 +80,12 @@ def _of_features(geometry: Geometry) -> dict[str, Functional]:
             factor=lambda s: frames.whitening(s.features.means),
         )
     return found
+
+
+def _of_simplex(geometry: Geometry, number: OfVectors) -> Functional:
+    if len(geometry.classes) == 2:  # no error, and no derivative
+        return Functional(lambda s: 0 * s.features.means.sum())
+    return Functional(lambda s: number(centred(s.features.means)))
 
 
 def _cdnv(statistics: Statistics) -> Float[Tensor, " _"]:

@@ -8,8 +8,8 @@ examples; a warning says how many have none. On data other than the training dat
 are those of the data at hand.
 
 `stderr` covers the draw of the examples, the number in each class given, by the delta method: to
-first order. What the estimate of the means adds to a distance between them (a bias of the order of
-the variance within a class over its examples) is of higher order and not in it.
+first order. It leaves out that noise in the means moves them apart (by about the variance within a
+class over its examples), and says too little where a distance is 0 but for that noise.
 """
 
 import math

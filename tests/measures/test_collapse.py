@@ -175,6 +175,18 @@ def test_collapse_is_zero_everywhere():
     assert value(collapsed(offset=0.0), "mixup_alignment") == pytest.approx(1)
 
 
+def test_two_classes_are_a_simplex():
+    subject = scattered(counts=(20, 30))
+    for name in ("equinorm", "equiangle", "etf_distance"):
+        found = estimate(subject, name)
+        assert (found.value, found.stderr) == (0, 0)
+        assert found.warnings == ("two class means are a simplex, whatever the features",)
+    for name in ("nc1", "nc1_trace_ratio", "cdnv", "nc3", "nc4"):
+        found = estimate(subject, name)
+        assert found.value == pytest.approx(oracle(subject)[name])
+        assert found.warnings == ()
+
+
 def test_random_features_are_the_negative_control():
     targets = classes([50] * 4)
     subject = linear(random(4, 6), random(200, 6, seed=1), targets, torch.zeros(4).double())
