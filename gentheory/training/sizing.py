@@ -133,7 +133,7 @@ def stack_memory(module: nn.Module, data: Split, plan: Plan, theta: Float[Tensor
     numbers = (4 + decays + 3 * states) * len(theta) + 2 * batch * (
         data.inputs[0].numel() + passing
     )
-    kept = 3 * (8 * len(data) * (data.num_classes + 2) + theta.element_size() * len(theta))
+    kept = 3 * (8 * len(data) * (data.num_classes + 3) + theta.element_size() * len(theta))
     return int(_OVERHEAD * numbers * theta.element_size()) + kept * plan.keep_trajectory
 
 
