@@ -1,10 +1,10 @@
 """The data's loss along lines and over planes through the parameters, as tables.
 
 L is the mean loss of the examples, never with weight decay, of a private copy in eval mode. Each
-point is θ + Σ a_k d_k, made anew in float64 and rounded once; many points are evaluated at once,
-as many as a bounded memory holds. `stderr` of a point is the standard error of the mean over the
-examples, standard deviation / √N: the points share their examples, so that differences between
-them are known better than that.
+point is θ + Σ a_k d_k, made anew from θ; many points are evaluated at once, as many as a bounded
+memory holds. `stderr` of a point is the standard error of the mean over the examples, standard
+deviation / √N: the points share their examples, so that differences between them are known better
+than that.
 
 `batch_norm` says what BatchNorm normalizes by at a point: "keep", the running statistics of θ, or
 "reestimate", mean and variance of all the examples there.
@@ -115,10 +115,19 @@ def points(
 ) -> pd.DataFrame:
     """L(θ + Σ_k a_k d_k) at any points a: columns `point`, `loss`, `stderr`, `accuracy`.
 
-    `point` is the row of `coordinates`; all else is as in `line`.
+    `point` is the row of `coordinates`; all else is as in `line`. Raises `InputError` for another
+    number of coordinates than of directions.
     """
+    if coordinates.shape[1] != len(directions):
+        raise InputError(
+            "slices.points",
+            f"{coordinates.shape[1]} coordinates for {len(directions)} directions",
+            "one a direction",
+            "hand in a column for each of them",
+        )
     labels = pd.DataFrame({"point": range(len(coordinates))})
-    return _table(risk, directions, coordinates, labels, by_class, batch_norm, keep, progress)
+    at = coordinates.double()
+    return _table(risk, directions, at, labels, by_class, batch_norm, keep, progress)
 
 
 def barrier(
@@ -143,7 +152,7 @@ def barrier(
         raise InputError("barrier.num_points", str(num_points), "at least 3", "give more")
     risk.layout.unflatten(other)
     t = torch.linspace(0, 1, num_points, dtype=torch.float64, device=risk.device)[:, None]
-    span = (other.to(risk.theta).double() - risk.theta.double())[None]
+    span = (other.to(risk.theta) - risk.theta)[None]
     found = list(_examples(risk, span, t, batch_norm))
     losses, hits = (torch.cat(parts) for parts in zip(*found, strict=True))
     excess = losses - torch.lerp(losses[:1], losses[-1:], t)
@@ -224,12 +233,15 @@ def _examples(
     batch_norm: Policy,
 ) -> Iterator[tuple[Float[Tensor, "k N"], Float[Tensor, "k N"]]]:
     """Each example's loss, and whether it is classified correctly, at some points after others."""
-    origin, ways = risk.theta.double(), span.to(risk.device).double()
+    ways = span.to(risk.theta)
     size = max(1, _NUMBERS // max(risk.num_params, risk.num_examples))
     for start in range(0, len(points), size):
         some = points[start : start + size].to(risk.device)
-        thetas = (origin + some @ ways).to(risk.theta)
-        losses = origin.new_empty(len(some), risk.num_examples)
+        # Not a product of matrices, which hardware may take in fewer digits.
+        thetas = risk.theta.repeat(len(some), 1)
+        for distances, way in zip(some.to(thetas).T, ways, strict=True):
+            thetas.addcmul_(distances[:, None], way)
+        losses = some.new_empty(len(some), risk.num_examples)
         hits = torch.full_like(losses, torch.nan)
         starts = [0] * len(some)
         for chosen, outputs, targets in outputs_under(batch_norm, risk, thetas):

@@ -349,6 +349,8 @@ def test_what_makes_no_slice_is_refused():
         slices.line(risk, ways[:0])
     with pytest.raises(InputError, match="found 1 directions, expected 2"):
         slices.plane(risk, ways[:1])
+    with pytest.raises(InputError, match="found 3 coordinates for 2 directions"):
+        slices.points(risk, ways, torch.zeros(1, 3))
     with pytest.raises(InputError, match="found 'train', expected 'keep' or 'reestimate'"):
         slices.line(risk, ways, batch_norm="train")
     with pytest.raises(InputError, match=r"num_points: found 2, expected at least 3"):
