@@ -5,7 +5,7 @@ looks at every example beside the means of its class, which it takes to know the
 mean, and the standard errors of whatever is computed from the moments.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -90,22 +90,26 @@ class Spread:
 
 
 def geometries(
-    risk: EmpiricalRisk, place: str, layers: Sequence[str] = (), *, max_memory: int = 0
+    risk: EmpiricalRisk, place: str, layers: Sequence[str] = (), *, covariance: bool = False
 ) -> list[Geometry]:
     """Moments of the features of these layers, of the classifier's without any; computed once.
 
-    The covariance within classes is there where its 8 D² bytes, over all layers, are at most
-    `max_memory`. Raises `InputError` naming `place` where targets are not classes, where fewer than
+    The covariances within classes are there where they are asked for, or are small. Raises `InputError` naming `place` where targets are not classes, where fewer than
     two have examples, and where all class means of a layer are the same.
     """
     check_classes(place, risk)
     sizes = feature_sizes(risk, layers)
-    covariance = 8 * sum(size**2 for size in sizes.values()) <= max(max_memory, _ALWAYS)
+    covariance = covariance or covariance_bytes(sizes.values()) <= _ALWAYS
     key = ("class geometry", tuple(sizes), covariance)
     found = risk.once(key, lambda: _geometries(risk, sizes, covariance))
     for each in found:
         _check(place, each)
     return found
+
+
+def covariance_bytes(sizes: Iterable[int]) -> int:
+    """Of the covariances of so many features each."""
+    return 8 * sum(size**2 for size in sizes)
 
 
 def _geometries(risk: EmpiricalRisk, sizes: Mapping[str, int], covariance: bool) -> list[Geometry]:
@@ -247,18 +251,15 @@ class _Slopes:
         counts: Float[Tensor, " C"],
     ) -> Float[Tensor, " B"]:
         """ψ of each example, up to a constant of its class."""
-        pairs = (
-            (apart, self.means, self.variances),
-            (units, self.unit_means, self.unit_variances),
-        )
-        total = apart.new_zeros(len(apart))
-        for x, means, variances in pairs:
-            if bool(means.any()) or bool(variances.any()):
-                total += (means[own] * x).sum(1) + variances[own] * x.square().sum(1)
-        total = total / counts[own]
+        moved = torch.linalg.vecdot(self.means[own], apart)
+        moved += self.variances[own] * apart.square().sum(1)
+        if self.unit_means.any():  # of few functionals
+            moved += torch.linalg.vecdot(self.unit_means[own], units)
+            moved += self.unit_variances[own] * units.square().sum(1)
+        moved /= counts[own]
         if self.factor is not None:
-            total = total + (apart @ self.factor).square().sum(1) / counts.sum()
-        return total
+            moved += (apart @ self.factor).square().sum(1) / counts.sum()
+        return moved
 
 
 def _slopes(functional: Functional, statistics: Statistics) -> _Slopes:
@@ -274,6 +275,8 @@ def _slopes(functional: Functional, statistics: Statistics) -> _Slopes:
             replace(units, means=leaves[2], variances=leaves[3]),
         )
     )
-    found = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+    means, variances, unit_means, unit_variances = torch.autograd.grad(
+        value, leaves, allow_unused=True, materialize_grads=True
+    )
     factor = None if functional.factor is None else functional.factor(statistics)
-    return _Slopes(*found, factor)
+    return _Slopes(means, variances, unit_means, unit_variances, factor)

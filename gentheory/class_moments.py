@@ -7,11 +7,14 @@ their means keep their digits (Chan, Golub & LeVeque 1983).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.linalg.blas import dsyrk
+from scipy.linalg import get_blas_funcs
 from torch import Tensor
+
+_SYRK: Any = get_blas_funcs("syrk", dtype="float64")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def add_gram(
         return
     # Fortran sees the transposes: what is its lower triangle is the upper one here.
     given = {"a": rows.contiguous().numpy().T, "c": total.numpy().T}
-    dsyrk(alpha, beta=1.0, lower=1, overwrite_c=1, **given)
+    _SYRK(alpha, beta=1.0, lower=1, overwrite_c=1, **given)
 
 
 def mirrored(upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.class_geometry import Geometry, Spread, geometries, spreads
+from gentheory.class_geometry import Geometry, Spread, covariance_bytes, geometries, spreads
 from gentheory.collapse_geometry import SIMPLEX, classifier_rows, functionals
+from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.features import Classifier, classifier, layer_names
+from gentheory.features import Classifier, classifier, feature_sizes, layer_names
 from gentheory.risk import EmpiricalRisk
 
 Layers = Sequence[str] | Literal["all"]
@@ -15,12 +16,27 @@ Layers = Sequence[str] | Literal["all"]
 
 
 def of_layers(
-    checkpoint: Checkpoint, name: str, layers: Layers, *, max_memory: int = 0
+    checkpoint: Checkpoint, name: str, layers: Layers, *, max_memory: int | None = None
 ) -> list[Geometry]:
-    """The features of these layers by class, for the measure of this name."""
-    risk = checkpoint.risk
+    """The features of these layers by class, for the measure of this name.
+
+    With `max_memory` their covariances within classes too. Raises `InputError` where these are more
+    bytes.
+    """
+    risk, place = checkpoint.risk, f"collapse.{name}"
     named = layer_names(risk) if layers == "all" else layers
-    return geometries(risk, f"collapse.{name}", named, max_memory=max_memory)
+    if max_memory is None:
+        return geometries(risk, place, named)
+    sizes = feature_sizes(risk, named).values()
+    if covariance_bytes(sizes) > max_memory:
+        raise InputError(
+            place,
+            f"{covariance_bytes(sizes):,} bytes of covariances of {', '.join(map(str, sizes))}"
+            " features",
+            f"at most max_memory = {max_memory:,}",
+            "raise max_memory, name fewer layers, or use collapse.nc1_trace_ratio",
+        )
+    return geometries(risk, place, named, covariance=True)
 
 
 def penultimate(checkpoint: Checkpoint, name: str) -> tuple[Geometry, Classifier]:

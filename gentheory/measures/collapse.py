@@ -80,14 +80,6 @@ def nc1(
     Source: Papyan, Han & Donoho 2020; divided by K as Zhu et al. 2021 (arXiv 2105.02375).
     """
     found = of_layers(checkpoint, "nc1", layers, max_memory=max_memory)
-    sizes = [each.means.shape[1] for each in found]
-    if 8 * sum(size**2 for size in sizes) > max_memory:
-        raise InputError(
-            "collapse.nc1",
-            f"covariances of {' + '.join(f'{size}²' for size in sizes)} numbers",
-            f"at most max_memory = {max_memory} bytes of them",
-            "raise max_memory, name fewer layers, or use collapse.nc1_trace_ratio",
-        )
     estimate = estimated(checkpoint, "nc1", found)
     by_class = seen(checkpoint.risk, found)[-1].whitened
     undivided = estimate.value * len(by_class)

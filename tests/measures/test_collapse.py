@@ -483,7 +483,7 @@ def test_refusals(name: str):
 def test_refusals_of_options():
     subject = scattered()
     for name, options, said in (
-        ("nc1", {"max_memory": 100}, r"found covariances of 5² numbers, expected at most max_mem"),
+        ("nc1", {"max_memory": 100}, r"found 200 bytes of covariances of 5 features, expected at"),
         ("nc3", {"variant": "other"}, r"collapse\.nc3\.variant: found 'other'"),
         ("minority_collapse", {"tolerance": 1.0}, r"minority_collapse\.tolerance: found 1.0"),
         ("frame_distance", {"classifier_decay": 9.0}, r"every class collapses to zero"),
