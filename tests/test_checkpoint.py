@@ -259,10 +259,13 @@ def test_weights_of_another_architecture_change_nothing(
     assert torch.equal(flatten(target), before)
 
 
+@pytest.mark.parametrize("margins", [((2, 3, 40),), ()])  # earlier versions kept none
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_trajectory_comes_back_on_the_training_data_alone(tmp_path: Path, dtype: torch.dtype):
+def test_a_trajectory_comes_back_on_the_training_data_alone(
+    tmp_path: Path, dtype: torch.dtype, margins: tuple[tuple[int, ...], ...]
+):
     path, stream = tmp_path / "stack.safetensors", torch.Generator().manual_seed(1)
-    shapes = ((2, 3), (2, 3, 40, 10), (2, 3, 40), (2, 3, Layout.of(module()).size))
+    shapes = ((2, 3), (2, 3, 40, 10), (2, 3, 40), (2, 3, Layout.of(module()).size), *margins)
     kept = Trajectory(*(torch.randn(shape, generator=stream) for shape in shapes))
     kept.residuals[1, 2] = torch.nan  # not reached by the second model
     layout, records = Layout.of(module()), [record(), record()]
@@ -270,6 +273,7 @@ def test_a_trajectory_comes_back_on_the_training_data_alone(tmp_path: Path, dtyp
     for index in range(2):
         back = load(path, index, dtype=dtype).trajectory
         assert back is not None
+        assert (back.margins is None) == (not margins)
         for name, tensor in kept[index].tensors().items():
             found = back.tensors()[name]
             torch.testing.assert_close(found, tensor.to(dtype), rtol=0, atol=0, equal_nan=True)

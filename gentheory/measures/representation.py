@@ -270,7 +270,7 @@ def v_information_complexity(
     times the mean diagonal of the kernel), and not below 0. Features that never vary are left
     out. `stderr` covers the draw of the examples that the decoders are judged on.
 
-    Cost: a forward pass, an inverse of size N and N² products with the features a layer.
+    Cost: for each layer a forward pass, an inverse of size N and N² products with the features.
     Source: Fel et al. 2024 (arXiv 2407.06076), with the features' coordinates for concepts.
     """
     place = "representation.v_information_complexity"
@@ -368,7 +368,7 @@ def _jackknifed(
     count: int,
     generator: Generator,
     warnings: tuple[str, ...] = (),
-    **stats: float,
+    **stats: float | int,
 ) -> Estimate:
     """A statistic of the chosen examples' indices, with its jackknife."""
     error = similarity.jackknife(statistic, count, generator)

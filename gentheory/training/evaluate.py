@@ -237,7 +237,7 @@ def _chunk_size(numbers: int, device: torch.device) -> int:
 
 def _chunks(
     inputs: Tensor,
-    targets: Shaped[Tensor, "M N ..."],
+    targets: Shaped[Tensor, "M _ ..."],
     rows: Int[Tensor, "M N"] | None,
     size: int,
 ) -> Iterator[tuple[Tensor, Shaped[Tensor, "M B ..."]]]:

@@ -38,7 +38,7 @@ with install_import_hook(CHECKED, "beartype.beartype"):
     from gentheory.training.evaluate import evaluate
     from gentheory.training.loop import Plan, train
 
-    from contract.test_measures import REFUSED
+from contract.test_measures import REFUSED
 
 for name in ("conv", "embedding tied", "attention", "twice", "scalar"):
     risk = CASES[name].risk()

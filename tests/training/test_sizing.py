@@ -26,7 +26,7 @@ def test_memory_by_hand():
     adam = Plan(3, 8, 0.1 * ONE, 0 * ONE, 0 * ONE, optimizer="adam")
     assert stack_memory(NET, DATA, adam, INITIAL[0]) == int(1.25 * 4 * ((4 + 6) * 66 + step))
     kept = Plan(3, 8, 0.1 * ONE, 0 * ONE, 0 * ONE, keep_trajectory=True)
-    more = 3 * (8 * 20 * (3 + 2) + 4 * 66)
+    more = 3 * (8 * 20 * (3 + 3) + 4 * 66)
     assert (
         stack_memory(NET, DATA, kept, INITIAL[0]) - stack_memory(NET, DATA, PLAN, INITIAL[0])
         == more

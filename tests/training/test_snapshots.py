@@ -210,7 +210,7 @@ def test_trap_39_what_cannot_fit_is_refused_with_a_way_out(monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"2 checkpoints .* ask for fewer checkpoints, or for a s"):
         run(plan([0.1] * 3), 1, 2)
     windows, examples, outputs = 3, len(split()), 3
-    needed += 2 * 3 * windows * (1 + examples * (outputs + 1) + 100) * 8
+    needed += 2 * 3 * windows * (1 + examples * (outputs + 2) + 100) * 8
     monkeypatch.setattr(module, "MAX_MEMORY", needed)
     run(plan([0.1] * 3, keep_trajectory=True), 1, 2)
     monkeypatch.setattr(module, "MAX_MEMORY", needed - 1)
