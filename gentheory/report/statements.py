@@ -172,10 +172,11 @@ def _compared(one: _Group, other: _Group, statement: Statement, resampling: Resa
 
 def _rising(group: _Group, name: str, resampling: Resampling) -> Found:
     """Tau within each repeat, over its models; never comes after everything else."""
-    known = group.known
-    column = numbers(known.models, name, place=f"{_PLACE}.rises_with")
-    kept = np.isfinite(column)
-    known = _Group(known.models.loc[kept], known.values[kept], known.labels[kept], is_log=False)
+    if group.models.empty:
+        return group.found(None)
+    column = numbers(group.models, name, place=f"{_PLACE}.rises_with")
+    kept = np.isfinite(column) & ~np.isnan(group.values)
+    known = _Group(group.models.loc[kept], group.values[kept], group.labels[kept], is_log=False)
     if not len(known.values):
         return known.found(None, note=_missing(group))
     ranks = np.unique(known.values, return_inverse=True)[1].astype(float)

@@ -129,10 +129,8 @@ def stack_memory(module: nn.Module, data: Split, plan: Plan, theta: Float[Tensor
     states = sum(state.numel() == len(theta) for state in rule.start(theta[None]).values())
     passing = _passing(module, data.inputs[:1])
     batch = min(plan.batch_size, len(data))
-    decays = plan.classifier_decay is not None  # then one for each parameter
-    numbers = (4 + decays + 3 * states) * len(theta) + 2 * batch * (
-        data.inputs[0].numel() + passing
-    )
+    vectors = 4 + 3 * states + (plan.classifier_decay is not None)  # then a decay a parameter
+    numbers = vectors * len(theta) + 2 * batch * (data.inputs[0].numel() + passing)
     kept = 3 * (8 * len(data) * (data.num_classes + 3) + theta.element_size() * len(theta))
     return int(_OVERHEAD * numbers * theta.element_size()) + kept * plan.keep_trajectory
 

@@ -163,7 +163,7 @@ def test_initialization_is_torch_s_own():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenet", {}, "model: found 'lenet', expected one of mlp, cnn, resnet, vgg, vit, mixer;"),
+        ("lenet", {}, "model: found 'lenet', expected one of mlp, cnn, resnet, vgg, vit, mixer"),
         ("mlp", {"widht": 3}, "model mlp: found option 'widht', expected one of depth, width, act"),
         ("mlp", {"shape": (3,)}, "model mlp: found option 'shape'"),
         ("mlp", {"depth": 0}, "mlp.depth: found 0, expected a whole number of at least 1"),

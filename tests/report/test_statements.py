@@ -127,6 +127,12 @@ def test_when_a_level_is_reached_and_what_the_delay_rises_with(trained: Tables) 
     assert (row["value"], row["verdict"]) == (4, "agrees")  # 4 less 0, in every seed
 
 
+def test_numbers_that_no_model_has_rise_with_nothing(trained: Tables) -> None:
+    never: Any = {"statistic": "first_below", "level": -1.0, "against": {"quantity": "gap"}}
+    row = decided(trained, quantity="test_loss", **never, rises_with="alpha", above=0.0)
+    assert (row["verdict"], row["note"]) == ("no number", "12 of 12 models have no number")
+
+
 def test_models_that_never_come_there_are_no_number_but_have_a_rank(trained: Tables) -> None:
     where = {"architecture": ["lazy"]}
     first: Any = {"quantity": "test_loss", "statistic": "first_below", "level": 0.1}
