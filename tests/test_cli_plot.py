@@ -69,7 +69,8 @@ def test_a_landscape_as_files_of_every_kind(weights, tmp_path, capsys):
         assert file.read_bytes().startswith(starts[file.suffix])
     page = (tmp_path / "l.html").read_text()
     assert 'id="landscape_plane-surface"' in page
-    assert page.count("data:image/svg+xml") == 4
+    assert page.count('<img src="data:image/svg+xml') == 2
+    assert page.count('srcset="data:image/svg+xml') == 2
     assert "<script src" not in page
     tables = json.loads((tmp_path / "l.json").read_text())
     assert len(tables["landscape_plane.plane"]) == 25
@@ -155,7 +156,10 @@ def test_correlations_of_a_study(study, tmp_path, capsys):
             ("eigenvalues", *MODEL, "--out", "a.png"),
             r"plot eigenvalues: found 0 times in training, expected at least 2",
         ),
-        (("correlations", "nowhere", "--out", "a.png"), r"nowhere: found .*, expected a folder"),
+        (
+            ("correlations", "nowhere", "--out", "a.png"),
+            r"nowhere: found no study\.json, expected the folder of a",
+        ),
     ],
 )
 @pytest.mark.usefixtures("own")

@@ -19,6 +19,7 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.figures.drawing import CONFIDENT, Drawing, Progress
 from gentheory.figures.stages import Stage
+from gentheory.plots.frame import numbers
 from gentheory.plots.slice_contour import slice_contour
 from gentheory.plots.slice_line import slice_line
 from gentheory.plots.surface import surface
@@ -88,7 +89,7 @@ def landscape(
     plane = slices.plane(
         risk, span.rows, first=grid[0], second=grid[1], batch_norm=batch_norm, keep=keep
     )
-    plane = plane if plane["accuracy"].notna().any() else plane.drop(columns="accuracy")
+    plane = plane if _has_accuracy(plane) else plane.drop(columns="accuracy")
     told = f"{risk.num_examples} training examples; no weight decay. "
     told += f"The directions' cosine is {span.cosine:.2g}."
     return [_lines(lines, span, told), _plane(plane, span, told)]
@@ -179,7 +180,7 @@ def _lines(lines: Sequence[pd.DataFrame], span: _Span, told: str) -> Drawing:
     table["low"] = table["loss"] - CONFIDENT * table["stderr"]
     table["high"] = table["loss"] + CONFIDENT * table["stderr"]
     kept = ["panel", "series", "distance", "loss", "low", "high"]
-    kept += ["accuracy"] if table["accuracy"].notna().any() else []
+    kept += ["accuracy"] if _has_accuracy(table) else []
     table = table.loc[:, kept]
     return Drawing(
         "landscape_line",
@@ -188,6 +189,11 @@ def _lines(lines: Sequence[pd.DataFrame], span: _Span, told: str) -> Drawing:
         {"line": table},
         partial(slice_line, table, across=f"distance ({span.unit})", columns=2, width=8.0),
     )
+
+
+def _has_accuracy(table: pd.DataFrame) -> bool:
+    """Not where targets are no classes."""
+    return bool(np.isfinite(numbers(table, "accuracy")).any())
 
 
 def _plane(table: pd.DataFrame, span: _Span, told: str) -> Drawing:
