@@ -1,5 +1,6 @@
 """A risk at many parameter vectors at once: perturbed, drawn, or along a path."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -15,7 +16,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _GROUPED = 2**13
 """Numbers in the inputs beyond which many kernels at once, which are one grouped convolution, take
 a CPU longer than one after the other."""
-_IN_CACHE = 2**17
+_IN_CACHE = 2**18
 """Numbers at once in the inputs of convolutions that take turns: what they put out stays cached."""
 
 
@@ -103,7 +104,8 @@ def _rows(risk: EmpiricalRisk, inputs: Tensor, count: int, together: bool) -> in
     """Examples at once: what is not recorded needs memory for those alone whose turn it is."""
     cached = not together and _convolves(risk)
     numbers = _IN_CACHE if cached else _NUMBERS // count
-    return max(1, numbers // inputs[0].numel())
+    most = max(1, numbers // inputs[0].numel())
+    return math.ceil(len(inputs) / math.ceil(len(inputs) / most))  # no small rest, at a whole call
 
 
 def _stacked(
