@@ -94,8 +94,9 @@ def geometries(
 ) -> list[Geometry]:
     """Moments of the features of these layers, of the classifier's without any; computed once.
 
-    The covariances within classes are there where they are asked for, or are small. Raises `InputError` naming `place` where targets are not classes, where fewer than
-    two have examples, and where all class means of a layer are the same.
+    The covariances within classes are there where they are asked for, or are small. Raises
+    `InputError` naming `place` where targets are not classes, where fewer than two have examples,
+    and where all class means of a layer are the same.
     """
     check_classes(place, risk)
     sizes = feature_sizes(risk, layers)
