@@ -53,8 +53,7 @@ class ClassExtremes:
 def class_extremes(
     risk: EmpiricalRisk,
     curvature: Callable[[EmpiricalRisk], LinearOperator],
-    classes: Sequence[int] | None = None,
-    *,
+    classes: Sequence[int] | None,
     rtol: float,
     max_steps: int,
     generator: Generator,

@@ -65,7 +65,7 @@ def _table(
     risk: EmpiricalRisk, curvature: str, options: Mapping[str, Any], seed: int
 ) -> pd.DataFrame:
     draws = generator(seed, "plot.classes")
-    ends = class_extremes(risk, _OPERATORS[curvature], **options, generator=draws)
+    ends = class_extremes(risk, _OPERATORS[curvature], None, **options, generator=draws)
     targets = torch.cat([targets for _, targets in risk.batches()])
     ratio = ends.smallest.abs() / ends.largest
     return pd.DataFrame(

@@ -273,16 +273,16 @@ def by_class(
 ) -> Estimate:
     """Largest |λ_min| / λ_max over the classes, of the curvature on each class's examples alone.
 
-    A large ratio is a saddle for that class. Over `classes` alone where they are given. `stats`
-    has both ends for each. `stderr` is what the residuals allow, a deterministic bound. Refused
-    where targets are not classes.
+    A large ratio is a saddle for that class. Of all `classes` unless some are given; `stats` has
+    both ends for each. `stderr` bounds what the residuals allow. Refused where there are none.
 
     Cost: a Lanczos run of tens of products for each class, on its examples.
     Source: Rangwani, Aithal, Mishra & Babu 2022, Escaping Saddle Points (class-wise Hessians).
     """
     _operator(checkpoint.risk, curvature)
-    how = {"rtol": rtol, "max_steps": max_steps, "generator": generator}
-    ends = class_extremes(checkpoint.risk, _OPERATORS[curvature], classes, **how)
+    ends = class_extremes(
+        checkpoint.risk, _OPERATORS[curvature], classes, rtol, max_steps, generator
+    )
     ratios = ends.smallest.abs() / ends.largest
     worst = int(ratios.argmax())
     error = ends.residuals[worst] / ends.largest[worst].abs() * (1 + ratios[worst])
