@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from benchmarks.contest import OURS, Comparison, Job
 from benchmarks.nets import Problem
-from gentheory import frames
-from gentheory.class_moments import class_moments
+from gentheory.collapse import frames
+from gentheory.collapse.moments import class_moments
 
 _EXAMPLES, _FEATURES, _CLASSES, _BATCH = 50_000, 512, 10, 1000
 

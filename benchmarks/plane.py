@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from benchmarks.contest import OURS, Comparison, Job
 from benchmarks.nets import Problem
-from gentheory import directions, slices
+from gentheory.landscape import directions, slices
 
 POINTS, LARGE = 11, 51
 """Of a side of the grid."""

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.class_geometry import geometries
+from gentheory.collapse.classes import geometries
+from gentheory.collapse.frames import centred, cosines, simplex
 from gentheory.examples import outputs_of
 from gentheory.features import classifier
 from gentheory.figures.drawing import Drawing, Progress, interval
 from gentheory.figures.stages import Stage, times
-from gentheory.frames import centred, cosines, simplex
 from gentheory.measures import measure
 from gentheory.plots.collapse_trajectories import collapse_trajectories
 from gentheory.plots.gram_matrix import gram_matrix

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory import directions as ways
-from gentheory import slices
-from gentheory.batch_norm import Policy
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.figures.drawing import CONFIDENT, Drawing, Progress
 from gentheory.figures.stages import Stage
+from gentheory.landscape import directions as ways
+from gentheory.landscape import slices
+from gentheory.landscape.batch_norm import Policy
 from gentheory.plots.frame import numbers
 from gentheory.plots.slice_contour import slice_contour
 from gentheory.plots.slice_line import slice_line

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from torch import Generator
 from torch.nn import functional as F
 
-from gentheory import frames
 from gentheory.checkpoint import Checkpoint
-from gentheory.collapse_estimates import (
+from gentheory.collapse import frames
+from gentheory.collapse.estimates import (
     Layers,
     estimated,
     of_layers,
@@ -30,7 +30,7 @@ from gentheory.collapse_estimates import (
     seen,
     warnings_of,
 )
-from gentheory.collapse_geometry import (
+from gentheory.collapse.geometry import (
     chosen,
     collapsed_rows,
     frame_table,
@@ -39,9 +39,9 @@ from gentheory.collapse_geometry import (
     to_orthogonal,
     to_simplex,
 )
+from gentheory.collapse.mixed import by_share, mixtures, segment_residuals, shares_in_plane
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.mixed_features import by_share, mixtures, segment_residuals, shares_in_plane
 
 __all__ = [
     "cdnv",

@@ -1,7 +1,7 @@
 """The surface of the loss around the parameters, and between them and their start.
 
 L is the mean loss of the data, never with weight decay. The tables that figures are drawn from are
-those of `gentheory.slices`, along the directions of `gentheory.directions`.
+those of `gentheory.landscape.slices`, along the directions of `gentheory.landscape.directions`.
 """
 
 from typing import Literal
@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory import directions, linalg, slices
-from gentheory.batch_norm import Policy
+from gentheory import linalg
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import hessian
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
+from gentheory.landscape import directions, slices
+from gentheory.landscape.batch_norm import Policy
 from gentheory.parameter_sets import losses_at
 from gentheory.risk import EmpiricalRisk
 

@@ -10,14 +10,15 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from gentheory import decodability, merging, mislabelled, regions, similarity
+from gentheory import mislabelled
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.examples import some_of
-from gentheory.feature_vectors import Directions, Kernels, check_real, features_of
 from gentheory.features import classifier, layer_names
 from gentheory.predictions import check_classes
+from gentheory.representation import decodability, merging, regions, similarity
+from gentheory.representation.vectors import Directions, Kernels, check_real, features_of
 
 __all__ = [
     "alignment",

@@ -9,8 +9,8 @@ from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.examples import some_of
-from gentheory.feature_vectors import check_real
 from gentheory.predictions import check_classes
+from gentheory.representation.vectors import check_real
 
 __all__ = ["pgd_accuracy"]
 

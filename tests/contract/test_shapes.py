@@ -12,20 +12,19 @@ from jaxtyping import TypeCheckError, install_import_hook
 CHECKED = [
     f"gentheory.{name}"
     for name in (
-        "ascent", "attack", "batch_norm", "checkpoint", "class_geometry", "class_moments",
-        "collapse_estimates", "collapse_geometry", "curvature", "decodability", "directions",
-        "estimate", "examples", "factors", "feature_vectors", "features", "frames",
-        "infinite_width", "kept", "left_out", "linalg", "losses", "measures", "merging", "middles",
-        "mislabelled", "mixed_features", "models", "modes", "noise_scale", "parameter_sets",
-        "params", "predicted", "predictions", "regions", "risk", "seeds", "similarity", "slices",
-        "tangent", "training", "trajectory", "weights",
+        "ascent", "attack", "checkpoint", "collapse", "curvature", "estimate", "examples",
+        "factors", "features", "infinite_width", "landscape", "left_out", "linalg", "losses",
+        "measures", "middles", "mislabelled", "models", "modes", "noise_scale", "parameter_sets",
+        "params", "predicted", "predictions", "representation", "risk", "seeds", "tangent",
+        "training", "trajectory", "weights",
     )
 ]
 
 with install_import_hook(CHECKED, "beartype.beartype"):
     import gentheory as gt
     from cases import CASES, initial_of, trajectory_of
-    from gentheory import directions, losses, measures, models, slices
+    from gentheory.landscape import directions, slices
+    from gentheory import losses, measures, models
     from gentheory.checkpoint import Checkpoint, load, save
     from gentheory.curvature import fisher, gradient_covariance, linearized, sampled_fisher
     from gentheory.data.recipe import Recipe

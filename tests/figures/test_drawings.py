@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from gentheory import directions as ways
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.figures.classes import classes
@@ -15,6 +14,7 @@ from gentheory.figures.eigenvalues import eigenvalues
 from gentheory.figures.kernel import kernel
 from gentheory.figures.landscape import landscape
 from gentheory.figures.stages import Stage, stages, times
+from gentheory.landscape import directions as ways
 from gentheory.measures import measure
 from gentheory.params import flatten
 from gentheory.plots.frame import numbers

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from unconstrained import linear
 
 import gentheory as gt
-from gentheory import features, frames
+from gentheory import features
 from gentheory.checkpoint import Checkpoint
-from gentheory.class_moments import class_moments
+from gentheory.collapse import frames
+from gentheory.collapse.moments import class_moments
 from gentheory.estimate import Estimate
 from gentheory.measures import collapse
 from gentheory.seeds import generator
@@ -391,7 +392,7 @@ def test_mixtures_of_a_linear_map_lie_on_the_segments():
 
 
 def test_mixtures_draw_other_examples_of_the_right_class():
-    from gentheory.mixed_features import _pairs
+    from gentheory.collapse.mixed import _pairs
 
     targets = torch.tensor([2, 0, 1, 0, 1, 0, 2, 1])
     seen = {True: torch.zeros(8, 8), False: torch.zeros(8, 8)}

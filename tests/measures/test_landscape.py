@@ -9,9 +9,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory import directions, slices
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
+from gentheory.landscape import directions, slices
 from gentheory.measures import landscape
 from gentheory.seeds import generator
 

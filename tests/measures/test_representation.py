@@ -9,11 +9,12 @@ from cases import CASES, initial_of, trajectory_of
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory import models, similarity
+from gentheory import models
 from gentheory.checkpoint import Checkpoint
 from gentheory.data.recipe import Recipe
 from gentheory.estimate import Estimate
 from gentheory.params import flatten
+from gentheory.representation import similarity
 from gentheory.seeds import generator
 
 
@@ -296,7 +297,7 @@ def test_options_out_of_range_are_refused_by_name(name: str, option: str, wrong:
 
 
 def test_trap_39_features_that_do_not_fit_name_the_way_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gentheory.feature_vectors.MAX_MEMORY", 100)
+    monkeypatch.setattr("gentheory.representation.vectors.MAX_MEMORY", 100)
     found = measured(subject(), "uniformity")
     assert found.status == "refused"
     assert found.reason.endswith("lower max_examples, or choose a later layer.")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gentheory.class_moments import ClassMoments, ClassSums, add_gram, class_moments, mirrored
+from gentheory.collapse.moments import ClassMoments, ClassSums, add_gram, class_moments, mirrored
 
 
 def drawn(count: int = 200, size: int = 7, num_classes: int = 4) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory.class_moments import ClassMoments, ClassSums
+from gentheory.collapse.frames import centred, whitening
+from gentheory.collapse.moments import ClassMoments, ClassSums
 from gentheory.errors import InputError
 from gentheory.features import FeatureBatch, feature_batches, feature_sizes
-from gentheory.frames import centred, whitening
 from gentheory.predictions import check_classes
 from gentheory.risk import EmpiricalRisk
 

@@ -1,6 +1,7 @@
 """What neural collapse is measured by: functionals of class moments, and frames predicted.
 
-Each number is that of `gentheory.frames`, for the features of a layer or for its classifier.
+Each number is that of `gentheory.collapse.frames`, for the features of a layer or for its
+classifier.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gentheory import frames
-from gentheory.class_geometry import Functional, Geometry, Statistics
+from gentheory.collapse import frames
+from gentheory.collapse.classes import Functional, Geometry, Statistics
+from gentheory.collapse.frames import centred
 from gentheory.errors import InputError
 from gentheory.features import Classifier, classifier
-from gentheory.frames import centred
 from gentheory.risk import EmpiricalRisk
 
 OfVectors = Callable[[Float[Tensor, "C D"]], Float[Tensor, ""]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gentheory import decodability, similarity
+from gentheory.representation import decodability, similarity
 from gentheory.seeds import generator
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.class_geometry import Geometry
+from gentheory.collapse.classes import Geometry
 from gentheory.errors import InputError
 from gentheory.features import feature_batches
 from gentheory.risk import EmpiricalRisk

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gentheory as gt
-from gentheory import regions
 from gentheory.errors import InputError
+from gentheory.representation import regions
 from gentheory.seeds import generator
 
 

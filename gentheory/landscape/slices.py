@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gentheory.batch_norm import Policy, outputs_under
-from gentheory.directions import coordinates as coordinates_of
 from gentheory.errors import InputError
-from gentheory.kept import Kept, fingerprint
+from gentheory.landscape.batch_norm import Policy, outputs_under
+from gentheory.landscape.directions import coordinates as coordinates_of
+from gentheory.landscape.kept import Kept, fingerprint
 from gentheory.predictions import check_classes
 from gentheory.risk import EmpiricalRisk
 

@@ -7,8 +7,8 @@ import torch
 import unconstrained
 from torch import Tensor
 
-from gentheory import frames
-from gentheory.class_moments import class_moments
+from gentheory.collapse import frames
+from gentheory.collapse.moments import class_moments
 
 
 def etf(count: int, size: int) -> Tensor:

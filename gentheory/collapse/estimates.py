@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.class_geometry import Geometry, Spread, covariance_bytes, geometries, spreads
-from gentheory.collapse_geometry import SIMPLEX, classifier_rows, functionals
+from gentheory.collapse.classes import Geometry, Spread, covariance_bytes, geometries, spreads
+from gentheory.collapse.geometry import SIMPLEX, classifier_rows, functionals
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.features import Classifier, classifier, feature_sizes, layer_names

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory import similarity
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.examples import some_of
 from gentheory.features import classifier, feature_batches, feature_sizes
+from gentheory.representation import similarity
 from gentheory.risk import EmpiricalRisk
 
 MAX_MEMORY = 2**31

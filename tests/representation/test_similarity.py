@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from gentheory import similarity
+from gentheory.representation import similarity
 from gentheory.seeds import generator
 
 

@@ -6,8 +6,8 @@ from cases import CASES, regression, truth
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory import directions, slices
 from gentheory.errors import InputError
+from gentheory.landscape import directions, slices
 from gentheory.seeds import generator
 
 

@@ -11,8 +11,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory import batch_norm, directions, slices
 from gentheory.errors import InputError
+from gentheory.landscape import batch_norm, directions, slices
 from gentheory.params import load_flat
 from gentheory.seeds import generator
 

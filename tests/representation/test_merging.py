@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import gentheory as gt
-from gentheory import merging
+from gentheory.representation import merging
 from gentheory.seeds import generator
 
 

@@ -1,0 +1,1 @@
+"""Neural collapse: moments of features by class, the frames they tend to, and estimates of both."""

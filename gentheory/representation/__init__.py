@@ -1,0 +1,1 @@
+"""What a net makes of its examples: features compared, decoded, merged; regions of ReLUs."""
