@@ -6,6 +6,7 @@ import math
 import re
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from cases import Case
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 import gentheory as gt
 from gentheory.checkpoint import Checkpoint
-from gentheory.pruning.criterion import Criterion, Plan, plain
+from gentheory.pruning.criterion import Criterion, Plan, bounded, plain
 from gentheory.seeds import seed_of
 
 MEASURES = ("tic.exact", "tic.kfac", "tic.diagonal", "tic.trace_ratio", "tic.leave_one_out")
@@ -66,6 +67,15 @@ def test_every_kind_of_net_can_be_observed(case: Case):
 def test_the_gap_alone():
     found = criterion(quantity="gap")(net(), step=1)
     assert found.criterion == found.predicted_gap == criterion()(net(), step=1).predicted_gap
+
+
+def test_a_bounded_gap_is_the_gap_near_0_and_below_one_unit_of_the_loss():
+    gaps = np.array([-3.0, 0.0, 1e-9, 1.0, 1e9])
+    assert bounded(gaps) == pytest.approx([-0.75, 0.0, 1e-9, 0.5, 1.0])
+    assert bounded(0.25) == 0.2
+    found = criterion(quantity="bounded")(net(), step=1)
+    assert found.predicted_gap == criterion()(net(), step=1).predicted_gap
+    assert found.criterion == found.training_loss + bounded(found.predicted_gap)
 
 
 @pytest.mark.parametrize("given", ["always", "at the call"])
@@ -185,7 +195,7 @@ def test_a_measure_that_breaks_leaves_the_criterion_unknown(monkeypatch: pytest.
         ({"measure": "tic.nothing"}, "found 'tic.nothing', expected one of"),
         ({"dampening": 0.1}, "found 'dampening', expected one of"),
         ({"damping": "train"}, "found damping = 'train'"),
-        ({"quantity": "loss"}, "found 'loss', expected one of criterion, gap"),
+        ({"quantity": "loss"}, "found 'loss', expected one of criterion, bounded, gap"),
         ({"max_examples": 0}, "max_examples: found 0, expected at least 1"),
         ({"data": iter([])}, "which can be read once at most"),
     ],
