@@ -104,7 +104,8 @@ class TIC:
     def criterion(self, model: nn.Module, **moment: Unpack[Moment]) -> float:
         """The number that trials are compared by; nan where it is not known. Lower is better.
 
-        Loss and gap of `quantity="criterion"`, the gap alone of "gap". Draws depend on the seed
+        Loss and gap of `quantity="criterion"`, loss and bounded gap of "bounded", the gap alone of
+        "gap". Draws depend on the seed
         and on `step`, so that with the step of a trial it is the number recorded there.
         """
         found = self._criterion(model, plan=self._plan, **moment)

@@ -9,12 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from gentheory.pruner_benchmark.curves import SECONDS, Array, Data, Table
+from gentheory.pruning.criterion import bounded
 from gentheory.seeds import generator, seed_of
 
 VALIDATION = "validation loss"
 REFITTED = "validation loss, its choice trained again on all data"
 TRAINING = "training loss"
 TIME = "epochs × learning rate"
+BOUNDED = ", bounded"
+"""After a criterion's name: its gap is `gentheory.pruning.criterion.bounded`."""
 RANDOM = "random"
 ORACLE = "oracle"
 _COLUMNS = {
@@ -55,7 +58,8 @@ REFIT = Arm(REFITTED, "training")
 
 def arms(table: Table, criteria: Sequence[str]) -> list[Arm]:
     """The reference first, then every other signal on the training examples and on all data."""
-    signals = (TRAINING, *criteria, TIME, RANDOM, ORACLE)
+    both = (*criteria, *(f"{name}{BOUNDED}" for name in criteria))
+    signals = (TRAINING, *both, TIME, RANDOM, ORACLE)
     found: list[Arm] = [Arm(signal, data) for data in table.columns for signal in signals]
     return [REFERENCE, *([REFIT] if "all" in table.columns else []), *found]
 
@@ -74,6 +78,9 @@ def values(table: Table, arm: Arm) -> Array:
         return -columns["training_time"]
     if arm.signal == RANDOM:
         return np.full_like(columns["epoch"], np.nan)
+    if arm.signal.endswith(BOUNDED):
+        loss = columns["train_loss"]
+        return loss + bounded(columns[arm.signal.removesuffix(BOUNDED)] - loss)
     return columns[_COLUMNS.get(arm.signal, arm.signal)]
 
 
@@ -87,7 +94,7 @@ def look_cost(table: Table, arm: Arm) -> Array:
         return table.cost("training", "validation_seconds")
     if not arm.is_criterion:
         return np.zeros(len(table.configs))
-    return table.cost(arm.data, arm.signal + SECONDS)
+    return table.cost(arm.data, arm.signal.removesuffix(BOUNDED) + SECONDS)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gentheory.plots.style import unbroken
 from gentheory.pruner_benchmark.arms import (
+    BOUNDED,
     ORACLE,
     RANDOM,
     REFITTED,
@@ -47,8 +48,10 @@ _PAIRED = (
 
 def setting_grid(outcome: Outcome) -> Grid:
     """What the table of curves holds, and what a look costs."""
-    signals = {a.signal: a for name in outcome.tables for a in outcome.arms(name) if a.is_criterion}
-    rows = [_setting(table, list(signals)) for table in outcome.tables.values()]
+    arms = [arm for name in outcome.tables for arm in outcome.arms(name) if arm.is_criterion]
+    # Bounded ones are made of the same measurements.
+    signals = list(dict.fromkeys(a.signal for a in arms if not a.signal.endswith(BOUNDED)))
+    rows = [_setting(table, signals) for table in outcome.tables.values()]
     names = ["setting", "regime", "parameters an example", "configurations", "seeds", "epochs"]
     names += ["criteria after epochs", "diverged", "epoch on all data", "validation pass", *signals]
     caption = (

@@ -26,7 +26,7 @@ from gentheory.pruning.observation import Observation
 from gentheory.risk import EmpiricalRisk
 from gentheory.seeds import seed_of
 
-Quantity = Literal["criterion", "gap"]
+Quantity = Literal["criterion", "bounded", "gap"]
 
 
 class Hints(TypedDict, total=False):
@@ -76,7 +76,7 @@ class Criterion:
       takes some passes over them, so 1,000 cost more than an epoch of small data; of
       `tic.leave_one_out`, whose cost is cubic in examples × outputs, 200 are many.
     - `num_train`: how many examples the model is trained on, where `data` holds not all of them.
-    - `quantity`: "criterion", or "gap" for the gap alone in the place of the sum.
+    - `quantity`: "criterion"; "bounded" with the gap `bounded`; or "gap" for the gap alone.
     - `seed`: with the step alone it decides what a measure draws: trials are seen by the same
       probes and on the same examples.
 
@@ -132,9 +132,13 @@ class Criterion:
         plan = plan or self.plan
         loss, found = self._evaluated(model, plan, moment)
         known = math.isfinite(loss) and found.status == "ok"
-        value = found.value if self.quantity == "gap" else loss + found.value
+        values = {
+            "criterion": loss + found.value,
+            "bounded": loss + bounded(found.value),
+            "gap": found.value,
+        }
         return Observation(
-            value if known else math.nan,
+            values[self.quantity] if known else math.nan,
             "known" if known else "unknown" if math.isfinite(loss) else "diverged",
             found.reason,
             loss,
@@ -253,6 +257,17 @@ class Criterion:
             return self.options
         known = find(name).__kwdefaults__ or {}
         return {option: value for option, value in self.options.items() if option in known}
+
+
+def bounded(gap: Any) -> Any:
+    """gap / (1 + |gap|) of a number or an array, in units of the loss: near 0 as it is, below 1.
+
+    A gap is predicted by Newton steps. Those that move a loss like cross-entropy by more than
+    about its own unit leave the region where its second derivatives hold, and undamped go on
+    growing where the loss does not; this damps them as Newton steps on self-concordant functions
+    are (Nesterov & Nemirovskii 1994), with the gap in the place of the decrement.
+    """
+    return gap / (1 + abs(gap))
 
 
 def plain(model: nn.Module) -> nn.Module:

@@ -50,7 +50,12 @@ def test_the_oracle_ends_without_regret_and_noise_is_the_worst(outcome: Outcome)
         # On the training examples alone no model gets below the gain of all the data.
         np.testing.assert_allclose(curves[ORACLE][:, -1], 0.05, atol=1e-12)
         last = {signal: curve[:, -1].mean() for signal, curve in curves.items()}
-        assert min(last, key=lambda signal: last[signal]) in (ORACLE, "tic", TRAINING)
+        assert min(last, key=lambda signal: last[signal]) in (
+            ORACLE,
+            "tic",
+            "tic, bounded",
+            TRAINING,
+        )
         assert last["tic"] < last[RANDOM]
         assert last["validation loss"] < last[RANDOM]
     free = outcome.played["wide", Arm(ORACLE, "all")].scores[Run(HALVING_3, 1)]
@@ -137,7 +142,7 @@ def test_processes_do_not_change_a_number() -> None:
     seen: list[tuple[int, int, str]] = []
     alone = bench(curves, design)
     spread = bench(curves, design, processes=2, progress=lambda *each: seen.append(each))
-    assert seen == [(count, 6, "net") for count in range(1, 7)]
+    assert seen == [(count, 7, "net") for count in range(1, 8)]
     assert list(alone.played) == list(spread.played)
     for piece, played in alone.played.items():
         for run, scores in played.scores.items():

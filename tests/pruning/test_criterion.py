@@ -68,6 +68,15 @@ def test_the_gap_alone():
     assert found.criterion == found.predicted_gap == criterion()(net(), step=1).predicted_gap
 
 
+def test_a_bounded_gap_is_the_gap_near_0_and_below_one_unit_of_the_loss():
+    gaps = np.array([-3.0, 0.0, 1e-9, 1.0, 1e9])
+    assert bounded(gaps) == pytest.approx([-0.75, 0.0, 1e-9, 0.5, 1.0])
+    assert bounded(0.25) == 0.2
+    found = criterion(quantity="bounded")(net(), step=1)
+    assert found.predicted_gap == criterion()(net(), step=1).predicted_gap
+    assert found.criterion == found.training_loss + bounded(found.predicted_gap)
+
+
 @pytest.mark.parametrize("given", ["always", "at the call"])
 def test_weight_decay_is_of_the_gap_and_not_of_the_loss(given: str):
     always, at_the_call = (
@@ -185,7 +194,7 @@ def test_a_measure_that_breaks_leaves_the_criterion_unknown(monkeypatch: pytest.
         ({"measure": "tic.nothing"}, "found 'tic.nothing', expected one of"),
         ({"dampening": 0.1}, "found 'dampening', expected one of"),
         ({"damping": "train"}, "found damping = 'train'"),
-        ({"quantity": "loss"}, "found 'loss', expected one of criterion, gap"),
+        ({"quantity": "loss"}, "found 'loss', expected one of criterion, bounded, gap"),
         ({"max_examples": 0}, "max_examples: found 0, expected at least 1"),
         ({"data": iter([])}, "which can be read once at most"),
     ],
