@@ -138,7 +138,7 @@ def play(table: Table, arm: Arm, design: Design) -> Played:
     with quiet():
         for number in range(design.orders):
             order = draw_order(table, number, trials=design.trials, seed=design.seed)
-            seen, truth = view.along(order), Truth.of(table, arm.final_data, order)
+            seen, truth = view.along(order), Truth.of(table, arm, order)
             for run, found in rows.items():
                 done = replay(seen, run.base, workers=run.workers, name=f"order {number}")
                 found.append(scores(seen, done, truth))

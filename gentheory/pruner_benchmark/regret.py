@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gentheory.pruner_benchmark.arms import Candidates, Order
+from gentheory.pruner_benchmark.arms import Arm, Candidates, Order
 from gentheory.pruner_benchmark.curves import Array, Table
 from gentheory.pruner_benchmark.replay import COMPLETE, Replay
 
@@ -57,8 +57,11 @@ class Truth:
     """The median over those on the training examples: nothing is known yet, so no arm is ahead."""
 
     @classmethod
-    def of(cls, table: Table, data: str, order: Order) -> "Truth":
-        """Of the trials of an order whose models are trained on `data`."""
+    def of(cls, table: Table, arm: Arm, order: Order) -> "Truth":
+        """Of the trials of an order, whose models are trained on the arm's final data.
+
+        A choice that diverges when it is trained once more is kept as it was.
+        """
         finals = {
             (kind, target): columns[target][order.configs, order.seeds, -1]
             for kind, columns in table.columns.items()
@@ -69,8 +72,10 @@ class Truth:
             for target in TARGETS
         }
         blind = {target: _median(finals["training", target]) for target in TARGETS}
-        own = {name: column for (kind, name), column in finals.items() if kind == data}
-        return cls(own, best, blind)
+        own = {name: finals[arm.final_data, name] for name in TARGETS}
+        before = {name: finals[arm.data, name] for name in TARGETS}
+        final = {n: np.where(np.isfinite(own[n]), own[n], before[n]) for n in TARGETS}
+        return cls(final, best, blind)
 
 
 def _least(column: Array) -> float:

@@ -114,7 +114,7 @@ def expanded_level(level: float, count: int) -> float:
     About the Bootstrap, section 4.1). Raises `InputError` for fewer than two rows.
 
     >>> round(expanded_level(0.95, 5), 4), round(expanded_level(0.95, 1000), 4)
-    (0.9981, 0.9502)
+    (0.9981, 0.9504)
     """
     if count < 2:
         raise InputError("count", str(count), "at least 2 rows", "give more")

@@ -229,10 +229,11 @@ def test_blocks_without_normalization_stay_bounded(depth: int):
 def test_every_architecture_of_the_list_can_be_built():
     rows = [line.strip() for line in str(models.__doc__).splitlines() if line.strip()[:1] == "{"]
     listed = tomllib.loads(f"architectures = [{', '.join(rows)}]")["architectures"]
-    assert len({row["label"] for row in listed}) == 16
+    assert len({row["label"] for row in listed}) == 17
     for row in listed:
-        shape = (3, 28, 28) if row["model"] != "mlp" else (49,)
-        assert size(row["model"], shape, **row["options"]) > 500
+        shape = (49,) if row["model"] in ("mlp", "committee") else (3, 28, 28)
+        outputs = 1 if row["model"] == "committee" else 10
+        assert size(row["model"], shape, outputs, **row["options"]) > 500
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_looks_can_be_free() -> None:
 def test_regret_is_measured_from_the_best_model_on_any_data() -> None:
     (table,) = Curves(ROWS).tables()
     order = draw_order(table, 0, trials=3, seed=0)
-    one, two = (Truth.of(table, kind, order) for kind in ("training", "all"))
+    one, two = (Truth.of(table, Arm("tic", kind), order) for kind in ("training", "all"))
     assert one.best == two.best
     assert one.best["test_loss"] == two.final["test_loss"].min()
     assert one.final["test_loss"].min() > one.best["test_loss"]
@@ -226,3 +226,19 @@ def test_a_choice_trained_again_is_held_to_what_it_is_then_and_pays_for_it() -> 
     assert (again > 0).all()
     np.testing.assert_array_equal(View(table, REFERENCE, seed=0).along(order).refit_cost, 0)
     assert (REFIT.data, REFIT.final_data, REFERENCE.final_data) == ("training", "all", "training")
+
+
+def test_a_choice_that_diverges_when_trained_again_stays_as_it_was() -> None:
+    rows = ROWS.copy()
+    lost = (rows["config"] == "c001") & (rows["data"] == "all") & (rows["epoch"] == 2)
+    rows.loc[lost, made_curves.SMALL] = np.nan
+    (table,) = Curves(rows).tables()
+    order = draw_order(table, 0, trials=3, seed=0)
+    found, all_data = (Truth.of(table, arm, order).final for arm in (REFIT, Arm("tic", "all")))
+    place = list(order.configs).index(1)
+    for target in ("test_loss", "test_error"):
+        assert np.isnan(all_data[target][place])
+        before = table.columns["training"][target][1, order.seeds[place], -1]
+        assert found[target][place] == before
+        kept = np.arange(3) != place
+        np.testing.assert_array_equal(found[target][kept], all_data[target][kept])

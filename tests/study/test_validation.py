@@ -149,7 +149,7 @@ def test_trap_39_trajectories_along_training_count_before_it_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     parameters = 64 * 3 + 3 + 3 * 10 + 10
-    needed = 3 * 2 * (parameters + 3 * (1 + 80 * 11 + parameters)) * 8
+    needed = 3 * 2 * (parameters + 3 * (1 + 80 * 12 + parameters)) * 8
     monkeypatch.setattr(snapshots, "MAX_MEMORY", needed - 1)
     parsed = spec.parse(study(), place="it")
     with pytest.raises(InputError, match=r"training\.checkpoints: found 3 checkpoints of a stack"):
