@@ -25,6 +25,8 @@ REGIMES = {"lazy": "inside the NTK regime (lazy)", "rich": "outside the NTK regi
 TARGET_WORDS = {"test_loss": "test loss", "test_error": "test error"}
 MAIN_BASES = (HALVING_3, HYPERBAND)
 """What the findings are about, with one worker."""
+_NAMED = 3
+"""Signals that a sentence names of each kind, from the least difference on."""
 _ASIDE = (REFITTED, TIME, RANDOM, ORACLE)
 _RIVAL_WORDS = {
     REFITTED: "validation-loss pruning whose choice is then trained once more on all the data",
@@ -123,12 +125,19 @@ def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> lis
         own = [row for row in rows if standing(row) == kind]
         if own:
             shown = numbers and kind != "open"
-            names = ", ".join(
-                f"{row['signal']} {interval(row, 'difference', size)}" if shown else row["signal"]
-                for row in own
-            )
+            names = _named(sorted(own, key=lambda row: row["difference"]), numbers=shown)
             parts.append(f"{kind if kind != 'open' else 'not told apart'}{words}: {names}")
     return parts
+
+
+def _named(rows: list[Row], *, numbers: bool) -> str:
+    """The first of the rows, with numbers if wanted, and how many there are besides."""
+    names = [
+        f"{row['signal']} {interval(row, 'difference', size)}" if numbers else row["signal"]
+        for row in rows
+    ]
+    rest = len(names) - _NAMED
+    return ", ".join(names) if rest < 2 else f"{', '.join(names[:_NAMED])} and {rest} more"
 
 
 def _against(found: Found, regime: str, rival: str) -> str:

@@ -89,7 +89,7 @@ def test_findings_say_where_a_criterion_stands(found: Found) -> None:
     assert len(told) == 16
     assert sum("trained once more on all the data" in text for text in told) == 2
     assert told[0].startswith("Inside the NTK regime (lazy), 1 setting: at equal budget and with")
-    assert re.search(r"; tic, bounded (better in \d|not told apart in any) of 4\.$", told[1])
+    assert re.search(r"; tic \(bounded\) (better in \d|not told apart in any) of 4\.$", told[1])
     assert told[2].startswith("Inside the NTK regime (lazy), 1 setting, SuccessiveHalving η 3: ")
     assert told[4].startswith("Outside the NTK regime (rich), 1 setting, SuccessiveHalving η 3")
     for text in told[2:6]:

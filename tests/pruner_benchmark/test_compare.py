@@ -53,7 +53,7 @@ def test_the_oracle_ends_without_regret_and_noise_is_the_worst(outcome: Outcome)
         assert min(last, key=lambda signal: last[signal]) in (
             ORACLE,
             "tic",
-            "tic, bounded",
+            "tic (bounded)",
             TRAINING,
         )
         assert last["tic"] < last[RANDOM]

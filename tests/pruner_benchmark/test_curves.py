@@ -119,8 +119,8 @@ def test_arms_are_the_reference_and_all_others_on_both_kinds_of_data() -> None:
     assert found[0] == REFERENCE
     assert found[1] == REFIT
     assert [arm.label for arm in found[2:]] == [
-        *("training loss", "tic", "tic, bounded", "epochs × learning rate", "random", "oracle"),
-        *("training loss, all data", "tic, all data", "tic, bounded, all data"),
+        *("training loss", "tic", "tic (bounded)", "epochs × learning rate", "random", "oracle"),
+        *("training loss, all data", "tic, all data", "tic (bounded), all data"),
         "epochs × learning rate, all data",
         *("random, all data", "oracle, all data"),
     ]
@@ -139,9 +139,9 @@ def test_what_each_arm_sees() -> None:
     np.testing.assert_array_equal(values(table, Arm(TRAINING, "training")), own["train_loss"])
     np.testing.assert_array_equal(values(table, Arm(TIME, "training")), -own["training_time"])
     gap = own["tic"] - own["train_loss"]
-    half_way = values(table, Arm("tic, bounded", "training")) - own["train_loss"]
+    half_way = values(table, Arm("tic (bounded)", "training")) - own["train_loss"]
     np.testing.assert_allclose(half_way, gap / (1 + np.abs(gap)))
-    for arm in (Arm("tic", "all"), Arm("tic, bounded", "all")):
+    for arm in (Arm("tic", "all"), Arm("tic (bounded)", "all")):
         np.testing.assert_array_equal(look_cost(table, arm), look_cost(table, Arm("tic", "all")))
     oracle = values(table, Arm(ORACLE, "training"))
     np.testing.assert_array_equal(oracle[1], np.inf)
