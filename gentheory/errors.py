@@ -1,5 +1,7 @@
 """The one error for bad input: a sentence that names the place, the value and the cure."""
 
+import math
+
 
 class InputError(ValueError):
     """Something the user handed in cannot be used.
@@ -17,3 +19,15 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str, str]]:
         return type(self), (self.place, self.found, self.expected, self.cure)
+
+
+def check_positive(place: str, number: float) -> None:
+    """Raise `InputError` unless the number is above 0 and finite."""
+    if not 0 < number < math.inf:
+        raise InputError(place, str(number), "a number above 0", "change it")
+
+
+def check_at_least(place: str, number: int, least: int) -> None:
+    """Raise `InputError` for a number below the least."""
+    if number < least:
+        raise InputError(place, str(number), f"at least {least}", "give more")

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from gentheory import linalg
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import hessian
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least, check_positive
 from gentheory.estimate import Estimate
 from gentheory.landscape import directions, slices
 from gentheory.landscape.batch_norm import Policy
@@ -47,7 +47,7 @@ def line(
     Cost: num_directions · num_points forward passes.
     Source: Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv 1712.09913).
     """
-    _at_least("line.num_directions", num_directions, 2)
+    check_at_least("landscape.line.num_directions", num_directions, 2)
     places = _symmetric("line", distance, num_points)
     risk = checkpoint.risk
     ways = _random(risk, normalization, num_directions, generator)
@@ -88,7 +88,7 @@ def plane(
     Cost: num_planes · num_points² forward passes.
     Source: Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv 1712.09913).
     """
-    _at_least("plane.num_planes", num_planes, 2)
+    check_at_least("landscape.plane.num_planes", num_planes, 2)
     places = _symmetric("plane", distance, num_points)
     risk = checkpoint.risk
     ways = _random(risk, normalization, 2 * num_planes, generator)
@@ -156,7 +156,7 @@ def non_convexity(
     Cost: a Lanczos run of tens of products.
     Source: Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv 1712.09913).
     """
-    _at_least("non_convexity.max_steps", max_steps, 2)
+    check_at_least("landscape.non_convexity.max_steps", max_steps, 2)
     risk = checkpoint.risk
     operator = hessian(risk.at(risk.theta, weight_decay=0.0))
     low, high = linalg.extremes(operator, rtol=rtol, max_steps=max_steps, generator=generator)
@@ -188,7 +188,7 @@ def convergence(checkpoint: Checkpoint, *, num_orders: int = 100, generator: Gen
     Cost: a forward pass.
     Source: Kiselev & Grabovoy 2024, Unraveling the Hessian (arXiv 2409.11995).
     """
-    _at_least("convergence.num_orders", num_orders, 2)
+    check_at_least("landscape.convergence.num_orders", num_orders, 2)
     risk = checkpoint.risk
     # In the order of their size, so that the draw does not depend on how the examples come.
     losses = risk.example_losses().double().sort().values
@@ -230,9 +230,9 @@ def convergence_in_ball(
     Source: Kiselev & Grabovoy 2024, Unraveling the Hessian (arXiv 2409.11995), whose bound on it is
     2 (M + B R²) with B a bound on |H_i|₂.
     """
-    _at_least("convergence_in_ball.num_radii", num_radii, 2)
-    _at_least("convergence_in_ball.num_draws", num_draws, 2)
-    _positive("convergence_in_ball.relative_radius", relative_radius)
+    check_at_least("landscape.convergence_in_ball.num_radii", num_radii, 2)
+    check_at_least("landscape.convergence_in_ball.num_draws", num_draws, 2)
+    check_positive("landscape.convergence_in_ball.relative_radius", relative_radius)
     risk = checkpoint.risk
     norm = risk.theta.double().norm().item()
     _check_spread(risk.example_losses().double())
@@ -336,20 +336,10 @@ def _check_spread(losses: Float[Tensor, " N"]) -> None:
 
 def _symmetric(place: str, distance: float, num_points: int) -> list[float]:
     """Coordinates from −distance to distance, 0 among them."""
-    _positive(f"{place}.distance", distance)
+    check_positive(f"landscape.{place}.distance", distance)
     if num_points < 3 or num_points % 2 == 0:
         raise InputError(
             f"landscape.{place}.num_points", str(num_points), "an odd number from 3 on", "change it"
         )
     half = num_points // 2
     return [distance * (i - half) / half for i in range(num_points)]
-
-
-def _positive(option: str, number: float) -> None:
-    if not 0 < number < torch.inf:
-        raise InputError(f"landscape.{option}", str(number), "a number above 0", "change it")
-
-
-def _at_least(option: str, number: int, least: int) -> None:
-    if number < least:
-        raise InputError(f"landscape.{option}", str(number), f"at least {least}", "give more")

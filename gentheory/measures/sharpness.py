@@ -29,7 +29,7 @@ from gentheory.ascent import (
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature.blocks import rescaled_block, vanishes
 from gentheory.curvature.residual import residual_curvature
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least, check_positive
 from gentheory.estimate import Estimate
 from gentheory.examples import outputs_of
 from gentheory.factors.forward import pushed
@@ -69,7 +69,7 @@ def sam(
     Cost: a gradient; with ascent (ascent_steps + 2) · restarts of them.
     Source: Foret, Kleiner, Mobahi & Neyshabur 2021 (arXiv 2010.01412).
     """
-    _positive("sam.rho", rho)
+    check_positive("sharpness.sam.rho", rho)
     risk = checkpoint.risk
     region = Region.ball(risk.theta, rho)
     return highest(risk, region, ascent_steps, restarts, generator, rho=rho, norm="l2")
@@ -95,7 +95,7 @@ def adaptive(
     Cost: a gradient; with ascent (ascent_steps + 2) · restarts of them.
     Source: Kwon, Kim, Park & Choi 2021 (arXiv 2102.11600), their defaults for CIFAR-10.
     """
-    _positive("adaptive.rho", rho)
+    check_positive("sharpness.adaptive.rho", rho)
     if not eta >= 0:
         raise InputError("sharpness.adaptive.eta", str(eta), "0 or more", "give such a number")
     risk = checkpoint.risk
@@ -119,8 +119,8 @@ def average(
     Cost: 2 num_pairs forward passes.
     Source: Chen, Hsieh & Gong 2022 (arXiv 2106.01548); antithetic pairs: this package.
     """
-    _positive("average.sigma", sigma)
-    _at_least("average.num_pairs", num_pairs, 2)
+    check_positive("sharpness.average.sigma", sigma)
+    check_at_least("sharpness.average.num_pairs", num_pairs, 2)
     risk = checkpoint.risk
     drawn = pairs(risk, sigma, num_pairs, generator)
     means = torch.cat([losses_at(risk, block.flatten(0, 1)).mean(1) for block in drawn])
@@ -149,9 +149,9 @@ def m_sharpness(
     copy of the data.
     Source: Foret, Kleiner, Mobahi & Neyshabur 2021 (arXiv 2010.01412), section 4.1.
     """
-    _positive("m_sharpness.rho", rho)
-    _at_least("m_sharpness.group_size", group_size, 1)
-    _at_least("m_sharpness.num_partitions", num_partitions, 2)
+    check_positive("sharpness.m_sharpness.rho", rho)
+    check_at_least("sharpness.m_sharpness.group_size", group_size, 1)
+    check_at_least("sharpness.m_sharpness.num_partitions", num_partitions, 2)
     risk = checkpoint.risk
     size = min(group_size, risk.num_examples)
     alone = size in (1, risk.num_examples)  # every partition is the same
@@ -188,8 +188,8 @@ def first_order_flatness(
     Cost: (ascent_steps + 2) · restarts times two gradients and a Hessian-vector product.
     Source: Zhang et al. 2023, FAD (ICCV); Zhang et al. 2023, GAM (arXiv 2303.03108).
     """
-    _positive("first_order_flatness.rho", rho)
-    _at_least("first_order_flatness.ascent_steps", ascent_steps, 1)
+    check_positive("sharpness.first_order_flatness.rho", rho)
+    check_at_least("sharpness.first_order_flatness.ascent_steps", ascent_steps, 1)
     risk, loss = checkpoint.risk, loss_and_slope(checkpoint.risk)[0].item()
     region = Region.ball(risk.theta, rho)
 
@@ -228,7 +228,7 @@ def keskar(
     Cost: (ascent_steps + 2) · restarts gradients.
     Source: Keskar, Mudigere, Nocedal, Smelyanskiy & Tang 2017 (arXiv 1609.04836), metric 2.1.
     """
-    _positive("keskar.epsilon", epsilon)
+    check_positive("sharpness.keskar.epsilon", epsilon)
     risk = checkpoint.risk
     region = Region(risk.theta, risk.theta.abs() + 1, epsilon, "box")
     found = highest(risk, region, ascent_steps, restarts, generator, norm="box")
@@ -295,7 +295,7 @@ def relative_flatness(
     Cost: one backward pass per output; num_probes Hessian products where the rest does not vanish.
     Source: Petzka, Kamp, Adilova, Sminchisescu & Boley 2021 (arXiv 2001.00939).
     """
-    _at_least("relative_flatness.num_probes", num_probes, 2)
+    check_at_least("sharpness.relative_flatness.num_probes", num_probes, 2)
     risk = checkpoint.risk
     name = _weight(risk, layer)
     exact, rest = neuron_trace(risk, name), residual_curvature(risk)
@@ -325,8 +325,8 @@ def prediction_variance(
     Cost: one backward pass per output, and 2 num_draws forward passes.
     Source: TPV (arXiv 2512.11089).
     """
-    _positive("prediction_variance.relative_sigma", relative_sigma)
-    _at_least("prediction_variance.num_draws", num_draws, 2)
+    check_positive("sharpness.prediction_variance.relative_sigma", relative_sigma)
+    check_at_least("sharpness.prediction_variance.num_draws", num_draws, 2)
     risk = checkpoint.risk
     sigma = relative_sigma * risk.theta.double().square().mean().sqrt().item()
     trace = jacobian_norms(risk).mean().item()
@@ -371,13 +371,3 @@ def _moved(
             total[chosen] += (outputs.double() - own).square().sum((1, 2))
         sums.append(total.unflatten(0, (-1, 2)).mean(1))
     return torch.cat(sums) / risk.num_examples
-
-
-def _positive(option: str, number: float) -> None:
-    if not 0 < number < torch.inf:
-        raise InputError(f"sharpness.{option}", str(number), "a number above 0", "change it")
-
-
-def _at_least(option: str, number: int, least: int) -> None:
-    if number < least:
-        raise InputError(f"sharpness.{option}", str(number), f"at least {least}", "give more")

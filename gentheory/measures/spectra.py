@@ -14,7 +14,7 @@ from gentheory.curvature import ggn, hessian
 from gentheory.curvature.blocks import block_tops, block_traces, sum_in
 from gentheory.curvature.classes import beside_class_means, class_extremes, class_means
 from gentheory.curvature.residual import residual_curvature
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.estimate import Estimate
 from gentheory.factors.traces import ggn_traces
 from gentheory.left_out import sample_space
@@ -105,7 +105,7 @@ def trace(
     Cost: one backward pass per output; a product per layer, num_probes where it is not linear.
     Source: Hutchinson 1989; ghost norms: Goodfellow 2015.
     """
-    _at_least_two("spectra.trace.num_probes", num_probes)
+    check_at_least("spectra.trace.num_probes", num_probes, 2)
     samples = _layer_traces(checkpoint.risk, curvature, num_probes, generator)
     return Estimate.from_samples(samples.sum(1), curvature=curvature)
 
@@ -170,7 +170,7 @@ def density(
     Cost: num_probes × num_steps products in blocks of num_probes.
     Source: Lin, Saad & Yang 2016; Ghorbani, Krishnan & Xiao 2019.
     """
-    _at_least_two("spectra.density.num_probes", num_probes)
+    check_at_least("spectra.density.num_probes", num_probes, 2)
     sizes = {"num_probes": num_probes, "num_steps": num_steps}
     operator = _operator(checkpoint.risk, curvature)
     found = linalg.lanczos_quadrature(operator, **sizes, max_memory=max_memory, generator=generator)
@@ -243,7 +243,7 @@ def by_layer(
     Cost: `spectra.trace`, and a Lanczos run of tens of products for each layer.
     Source: Sankar, Khasbage, Vigneswaran & Balasubramanian 2021.
     """
-    _at_least_two("spectra.by_layer.num_probes", num_probes)
+    check_at_least("spectra.by_layer.num_probes", num_probes, 2)
     risk, operator = checkpoint.risk, _operator(checkpoint.risk, curvature)
     samples = _layer_traces(risk, curvature, num_probes, generator)
     traces = samples.mean(0)
@@ -393,8 +393,3 @@ def _outermost(
 
 def _unconverged(converged: bool, rtol: float, max_steps: int) -> tuple[str, ...]:
     return () if converged else (f"not converged to {rtol:g} in {max_steps} steps",)
-
-
-def _at_least_two(place: str, count: int) -> None:
-    if count < 2:
-        raise InputError(place, str(count), "at least 2", "give more")

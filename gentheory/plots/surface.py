@@ -3,14 +3,17 @@
 A page holds plotly's script itself, about 5 MB, once, so that it works without a network.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 from scipy.interpolate import RegularGridInterpolator
 
 from gentheory.plots.frame import Plane, numbers, plane, require
+
+if TYPE_CHECKING:  # imported where a surface is drawn: most reports have none
+    import plotly.graph_objects as go
 
 _WIDE = 3.0
 """Largest over smallest loss from which on the height is logarithmic."""
@@ -25,7 +28,7 @@ def surface(
     trajectory: pd.DataFrame | None = None,
     *,
     names: tuple[str, str] = ("first direction", "second direction"),
-) -> go.Figure:
+) -> "go.Figure":
     """The loss over a regular grid, with the way of training upon it.
 
     `table` has the columns first, second and loss; `trajectory` step, first and second, of which
@@ -33,6 +36,8 @@ def surface(
     where the largest is three times the smallest or more. `names` are those of the coordinates
     with their units. Raises `InputError` as `slice_contour` does.
     """
+    import plotly.graph_objects as go
+
     grid = plane(table, "loss")
     loss = grid.columns["loss"]
     low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
@@ -51,7 +56,9 @@ def surface(
     return figure
 
 
-def _sheet(grid: Plane, shown: NDArray[np.float64]) -> go.Surface:
+def _sheet(grid: Plane, shown: NDArray[np.float64]) -> "go.Surface":
+    import plotly.graph_objects as go
+
     return go.Surface(
         x=grid.first,
         y=grid.second,
@@ -64,7 +71,9 @@ def _sheet(grid: Plane, shown: NDArray[np.float64]) -> go.Surface:
     )
 
 
-def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> go.Scatter3d:
+def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> "go.Scatter3d":
+    import plotly.graph_objects as go
+
     require(trajectory, "step", "first", "second")
     trajectory = trajectory.iloc[np.argsort(numbers(trajectory, "step"), kind="stable")]
     first, second, step = (numbers(trajectory, name) for name in ("first", "second", "step"))
@@ -113,10 +122,12 @@ def _ticks(shown: NDArray[np.float64], *, logarithmic: bool) -> tuple[list[float
 
 def script() -> str:
     """The script element that all surfaces of a page need once."""
+    from plotly.offline import get_plotlyjs
+
     return f"<script>{get_plotlyjs()}</script>"
 
 
-def fragment(figure: go.Figure, name: str) -> str:
+def fragment(figure: "go.Figure", name: str) -> str:
     """The element of one surface, without the script; `name` tells it apart in its page."""
     return figure.to_html(
         full_html=False,
