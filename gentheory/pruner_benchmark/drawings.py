@@ -7,7 +7,7 @@ import pandas as pd
 from gentheory.plots.along_training import MAX_PANELS, along_training
 from gentheory.plots.paired_bars import paired_bars
 from gentheory.plots.regret_curves import regret_curves
-from gentheory.pruner_benchmark.arms import RANDOM, REFITTED, TIME, VALIDATION
+from gentheory.pruner_benchmark.arms import BOUNDED, RANDOM, REFITTED, TIME, VALIDATION
 from gentheory.pruner_benchmark.bases import BASES
 from gentheory.pruner_benchmark.findings import (
     MAIN_BASES,
@@ -24,10 +24,28 @@ _MAIN = (*MAIN_BASES, "Median")
 
 def drawings(found: Found) -> list[Picture]:
     """Regret under the main pruners and in every setting, paired differences, tau by epoch."""
-    drawn = [_regret(found, regime, "test_loss") for regime in found.settings]
+    drawn = [_main(found)]
+    drawn += [_regret(found, regime, "test_loss") for regime in found.settings]
     drawn += [_settings(found, base) for base in MAIN_BASES]
     drawn += [_bars(found, target) for target in TARGET_WORDS]
     return [*drawn, _taus(found)]
+
+
+def _main(found: Found) -> Picture:
+    table = _spread(_shown(found.curves, found.workers, "test_loss"))
+    table = table.loc[table["base"].isin(MAIN_BASES) & table["scope"].isin(list(found.settings))]
+    panel = [f"{base}, {scope}" for base, scope in zip(table["base"], table["scope"], strict=True)]
+    quantity = _quantity("test_loss")
+    return picture_of(
+        partial(regret_curves, table.assign(panel=panel), quantity=quantity, columns=2, width=8.0),
+        "regret",
+        f"Regret against budget under {' and '.join(MAIN_BASES)}",
+        "Mean simple regret of the test loss over a regime's settings and all orders, with 95 % "
+        "intervals, one worker, inside the NTK regime (lazy) and outside it (rich). The budget "
+        "includes what the signals cost.",
+        f"Curves of the mean regret of {table['series'].nunique()} signals under "
+        f"{' and '.join(MAIN_BASES)}, by regime.",
+    )
 
 
 def _regret(found: Found, regime: str, target: str) -> Picture:
@@ -88,6 +106,7 @@ def _bars(found: Found, target: str) -> Picture:
 def _taus(found: Found) -> Picture:
     settings = [name for names in found.settings.values() for name in names][:MAX_PANELS]
     table = _series(found.taus)
+    table = table.loc[~table["signal"].isin(_unbounded(table))]
     table = table.loc[(table["target"] == "test_loss") & table["scope"].isin(settings)]
     names = {"scope": "panel", "kendall": "value", "kendall.low": "low", "kendall.high": "high"}
     table = table.drop(columns="arm").rename(columns=names)
@@ -112,7 +131,14 @@ def _series(table: pd.DataFrame) -> pd.DataFrame:
 
 def _shown(table: pd.DataFrame, workers: int, target: str) -> pd.DataFrame:
     kept = (table["workers"] == workers) & (table["target"] == target)
+    kept &= ~table["signal"].isin(_unbounded(table))
     return _series(table.loc[kept])
+
+
+def _unbounded(table: pd.DataFrame) -> set[str]:
+    """Criteria that have a bounded form too, which the curves show in their place."""
+    signals = set(map(str, table["signal"]))
+    return {signal.removesuffix(BOUNDED) for signal in signals if signal.endswith(BOUNDED)}
 
 
 def _spread(table: pd.DataFrame) -> pd.DataFrame:
