@@ -135,10 +135,10 @@ def _shown(table: pd.DataFrame, workers: int, target: str) -> pd.DataFrame:
     return _series(table.loc[kept])
 
 
-def _unbounded(table: pd.DataFrame) -> set[str]:
+def _unbounded(table: pd.DataFrame) -> list[str]:
     """Criteria that have a bounded form too, which the curves show in their place."""
     signals = set(map(str, table["signal"]))
-    return {signal.removesuffix(BOUNDED) for signal in signals if signal.endswith(BOUNDED)}
+    return [signal.removesuffix(BOUNDED) for signal in signals if signal.endswith(BOUNDED)]
 
 
 def _spread(table: pd.DataFrame) -> pd.DataFrame:
