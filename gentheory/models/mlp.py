@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gentheory.errors import InputError
+from gentheory.models.norm import Norm, check_norm, normalized
 from gentheory.models.options import at_least_one, one_of, yes_or_no
 from gentheory.models.scaling import Parametrization, check, finished, parametrized
 
@@ -34,6 +35,7 @@ def mlp(
     activation: Activation = "relu",
     skip: bool = False,
     bias: bool = True,
+    norm: Norm = "none",
     embedding: int | None = None,
     embedding_relu: bool = False,
     parametrization: Parametrization = "standard",
@@ -43,7 +45,10 @@ def mlp(
     """`depth` linear layers, `width` units in each hidden one.
 
     `activation="linear"` gives a deep linear net. `skip` adds each hidden layer's input to its
-    output wherever both have `width` features, that is from the second hidden layer on.
+    output wherever both have `width` features, that is from the second hidden layer on. `norm` is
+    what stands between a hidden layer, then without bias, and its activation: "none", "batch" or
+    "group" (groups of 8 features). BatchNorm's running statistics are each model's own, in a stack
+    too.
 
     With an `embedding` the outputs are as many features, not a logit a class, for a loss of such
     as the supervised contrastive one; with `embedding_relu` none of them is negative. They are
@@ -53,12 +58,14 @@ def mlp(
     W x / √fan_in + 0.1 b, W and b from N(0, 1) (Jacot et al. 2018). `output_scale` is α, by which
     the outputs are multiplied. `symmetrized` trains (f(θ_a) − f(θ_b)) / √2 from θ_a = θ_b: the
     outputs start at 0, with f's tangent kernel, at twice the parameters (Chizat et al. 2019).
+    Normalization stays as it is.
     """
     at_least_one("mlp.depth", depth)
     at_least_one("mlp.width", width)
     yes_or_no("mlp.skip", skip)
     yes_or_no("mlp.bias", bias)
     yes_or_no("mlp.embedding_relu", embedding_relu)
+    check_norm("mlp.norm", norm)
     if embedding is not None:
         at_least_one("mlp.embedding", embedding)
     elif embedding_relu:
@@ -70,8 +77,9 @@ def mlp(
     widths = [prod(shape), *[width] * (depth - 1)]
     layers: list[nn.Module] = []
     for index, (incoming, outgoing) in enumerate(pairwise(widths)):
-        layer = parametrized(nn.Linear(incoming, outgoing, bias=bias), parametrization)
-        block = nn.Sequential(layer, kinds[activation]())
+        own = bias and norm == "none"
+        layer = parametrized(nn.Linear(incoming, outgoing, bias=own), parametrization)
+        block = normalized(layer, outgoing, norm).append(kinds[activation]())
         layers.append(Residual(block) if skip and index > 0 else block)
     outgoing = num_classes if embedding is None else embedding
     last = parametrized(nn.Linear(widths[-1], outgoing, bias=bias), parametrization)

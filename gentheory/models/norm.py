@@ -23,13 +23,14 @@ _MOMENTUM = 0.1
 class BatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d` that puts new running statistics in the place of the old ones.
 
-    Never written in place, they can be handed to `torch.func.functional_call` beside the
-    parameters: the dictionary then holds the new ones, [M, C] under `vmap`, each model its own.
-    Raises `InputError` for a batch of one number a channel.
+    Features without pixels are normalized as `nn.BatchNorm1d` does it. Never written in place,
+    the statistics can be handed to `torch.func.functional_call` beside the parameters: the
+    dictionary then holds the new ones, [M, C] under `vmap`, each model its own. Raises
+    `InputError` for a batch of one number a channel.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, height, width] -> the same shape."""
+        """[B, C] or [B, C, height, width] -> the same shape."""
         if not self.training:
             return super().forward(input)
         if input.numel() == input.shape[1]:
@@ -42,11 +43,15 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        variance, mean = torch.var_mean(input.detach(), (0, 2, 3))
+        variance, mean = torch.var_mean(input.detach(), (0, *range(2, input.ndim)))
         self.running_mean = torch.lerp(self.running_mean, mean, _MOMENTUM)
         self.running_var = torch.lerp(self.running_var, variance, _MOMENTUM)
         self.num_batches_tracked = self.num_batches_tracked + 1
         return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 4):
+            super()._check_input_dim(input)
 
 
 def normalized(layer: nn.Module, channels: int, norm: Norm) -> nn.Sequential:

@@ -21,11 +21,13 @@ MLPS = {
     "tanh": {"activation": "tanh"},
     "without bias": {"bias": False},
     "logits of an embedding": {"embedding": 3, "embedding_relu": True},
+    "group norm": {"norm": "group"},
 }
 CNNS = {
     "plain": {},
     "deep": {"depth": 4, "width": 2},
     "strided": {"down": "stride", "depth": 3},
+    "group norm": {"norm": "group"},
     "without bias": {"bias": False},
 }
 

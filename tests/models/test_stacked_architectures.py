@@ -114,6 +114,8 @@ def trained_by_torch(net: nn.Module, images: list[Tensor]) -> nn.Module:
 
 
 BATCHED = {
+    "mlp": {"depth": 3, "norm": "batch"},
+    "cnn": {"width": 2, "norm": "batch"},
     "resnet": {"width": 2, "norm": "batch"},
     "vgg": {"width": 2, "depth": 11, "norm": "batch"},
 }
@@ -124,7 +126,8 @@ def test_batch_normalization_is_torch_s_own(name: str):
     net, peer = (build(name, BATCHED[name]) for _ in range(2))
     for path, part in list(peer.named_modules()):
         if isinstance(part, BatchNorm):
-            own = nn.BatchNorm2d(part.num_features).double()
+            kind = nn.BatchNorm1d if name == "mlp" else nn.BatchNorm2d
+            own = kind(part.num_features).double()
             peer.set_submodule(path, own)
     images = [IMAGES, IMAGES.flip(3), 2 * IMAGES]
     found = trained_by_torch(net, images).state_dict()
