@@ -69,11 +69,19 @@ def _scale(axes: Axes, frame: pd.DataFrame) -> None:
     log_axis(axes.xaxis, float(budget.min()), float(budget.max()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if len(known):
-        # A regret of nearly 0 would leave no room to the others.
-        low, high = max(known.min() / 1.3, known.max() / 300), known.max() * 1.3
+        # One signal that knows all, with a regret of nearly 0, would leave no room to the others.
+        low, high = max(_second_least(frame) / 1.3, known.max() / 300), known.max() * 1.3
         axes.set_yscale("log")
         axes.set_ylim(low, high)
         log_axis(axes.yaxis, low, high)
+
+
+def _second_least(frame: pd.DataFrame) -> float:
+    """The regret above 0 that all series but one stay above, or come down to."""
+    columns = [numbers(rows, "regret") for rows in group(frame, "series", what="").values()]
+    least = sorted(float(regret[regret > 0].min(initial=np.inf)) for regret in columns)
+    known = [each for each in least if each < np.inf]
+    return known[min(1, len(known) - 1)]
 
 
 def _label(grid: list[Axes], quantity: str) -> None:
@@ -83,5 +91,5 @@ def _label(grid: list[Axes], quantity: str) -> None:
     figure.supylabel(quantity, fontsize=9)
     pairs = [pair for axes in grid for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     lines = {label: handle for handle, label in pairs}
-    count = 4 if figure.get_figwidth() > 6 else 1
+    count = max(1, round(figure.get_figwidth() / 4))
     figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=count)

@@ -64,10 +64,11 @@ def beyond(row: Row) -> bool:
 
 
 def sentences(found: Found) -> list[str]:
-    """For each regime a tally, then the verdicts by pruner, losses, tau, savings, certainty."""
+    """By regime: tally, verdicts, whole budget, rivals, losses, tau, savings; the certainty."""
     regimes = [regime for regime in REGIMES if regime in found.settings]
     told = [_tally(found, regime) for regime in regimes]
     told += [_verdict(found, regime, base) for regime in regimes for base in MAIN_BASES]
+    told += [_whole(found, regime) for regime in regimes]
     told += [_against(found, regime, REFITTED) for regime in regimes]
     told += [_against(found, regime, TRAINING) for regime in regimes]
     told += [_losses(found), *(_taus(found, regime) for regime in regimes)]
@@ -101,18 +102,34 @@ def _counted(told: list[str]) -> str:
 def _verdict(found: Found, regime: str, base: str) -> str:
     parts: list[str] = []
     for target, words in TARGET_WORDS.items():
-        rows = select(found.differences, found.workers, regime, base, f"{target}.area", VALIDATION)
+        place = found.workers, regime, base, f"{target}.area"
+        rows = select(found.differences, *place, VALIDATION)
         rows = [row for row in rows if row["signal"] not in _ASIDE]
-        (level,) = (
-            row
-            for row in select(found.levels, found.workers, regime, base, f"{target}.area")
-            if row["signal"] == VALIDATION
-        )
-        own = interval(level, "mean", size)
+        own = interval(_reference(found, place), "mean", size)
         parts.append(f"regret of the {words}, over all budgets, with the validation loss {own}")
         parts += _sorted_out(rows, "all", " with all the data", numbers=True)
         parts += _sorted_out(rows, "training", " on the same training examples", numbers=False)
     return f"{_capital(REGIMES[regime])}, {_count(found, regime)}, {base}: {'; '.join(parts)}."
+
+
+def _whole(found: Found, regime: str) -> str:
+    """What is left once looks no longer take budget that others train with."""
+    parts: list[str] = []
+    for base in MAIN_BASES:
+        for target, words in TARGET_WORDS.items():
+            place = found.workers, regime, base, f"{target}.100"
+            own = interval(_reference(found, place), "mean", size)
+            rows = select(found.differences, *place, VALIDATION)
+            rows = [row for row in rows if row["signal"] not in _ASIDE]
+            told = _sorted_out(rows, "all", " with all the data", numbers=True)
+            parts.append(f"{base}, {words}: validation loss {own}; {', '.join(told)}")
+    return f"With the whole budget, {REGIMES[regime]}, regret: {'; '.join(parts)}."
+
+
+def _reference(found: Found, place: tuple[int, str, str, str]) -> Row:
+    """The level of validation-loss pruning itself."""
+    rows = select(found.levels, *place)
+    return next(row for row in rows if row["signal"] == VALIDATION)
 
 
 def _sorted_out(rows: list[Row], data: str, words: str, *, numbers: bool) -> list[str]:

@@ -34,10 +34,12 @@ _WHAT = {
     "test_loss.10": "regret of the test loss, 10 % of the budget",
     "test_loss.25": "regret of the test loss, 25 % of the budget",
     "test_loss.50": "regret of the test loss, 50 % of the budget",
+    "test_loss.100": "regret of the test loss, the whole budget",
     "test_error.area": "regret of the test error, over all budgets",
     "test_error.10": "regret of the test error, 10 % of the budget",
     "test_error.25": "regret of the test error, 25 % of the budget",
     "test_error.50": "regret of the test error, 50 % of the budget",
+    "test_error.100": "regret of the test error, the whole budget",
 }
 _PAIRED = (
     "Less that of validation-loss pruning on the same orders, so negative, blue, is better. Bold: "

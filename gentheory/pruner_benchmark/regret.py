@@ -11,7 +11,7 @@ from gentheory.pruner_benchmark.curves import Array, Table
 from gentheory.pruner_benchmark.replay import COMPLETE, Replay
 
 TARGETS = ("test_loss", "test_error")
-FRACTIONS = (0.1, 0.25, 0.5)
+FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 """Of the full budget, which is that of training every trial to the end on the training examples."""
 BEST = (0.01, 0.1)
 """Shares of the trials that pruning should spare."""
@@ -112,10 +112,10 @@ def steps(truth: Truth, target: str, spent: Array, chosen: NDArray[np.intp]) -> 
 def scores(seen: Candidates, done: Replay, truth: Truth) -> dict[str, float | Array]:
     """All numbers of one replayed study; those that are curves have the shape of `GRID`.
 
-    For each target: `.area`, its mean over the logarithm of the budget; `.10`, `.25` and `.50`,
-    with so many per cent of the budget; and `.curve`. `false.1` and `false.10`: the share of the
-    best one and ten per cent by final test loss, one trial at least, that were not trained to
-    the end. `epochs` trained; `cost` in all and `wall`, the clock at the end, in
+    For each target: `.area`, its mean over the logarithm of the budget; `.10`, `.25`, `.50` and
+    `.100`, with so many per cent of the budget; and `.curve`. `false.1` and `false.10`: the share
+    of the best one and ten per cent by final test loss, one trial at least, that were not trained
+    to the end. `epochs` trained; `cost` in all and `wall`, the clock at the end, in
     epoch-equivalents; `measuring`, the share of the cost that the signal took.
     """
     count, horizon = seen.signal.shape

@@ -86,7 +86,9 @@ def test_the_numbers_beside_the_page(page: Page, found: Found) -> None:
 
 def test_findings_say_where_a_criterion_stands(found: Found) -> None:
     told = sentences(found)
-    assert len(told) == 16
+    assert len(told) == 18
+    assert [text.startswith("With the whole budget, ") for text in told[6:9]] == [True, True, False]
+    assert "Hyperband, test error: validation loss 0." in told[6]
     assert sum("trained once more on all the data" in text for text in told) == 2
     assert told[0].startswith("Inside the NTK regime (lazy), 1 setting: at equal budget and with")
     assert re.search(r"; tic \(bounded\) (better in \d|not told apart in any) of 4\.$", told[1])
@@ -115,7 +117,7 @@ def test_a_verdict_needs_holm_and_the_interval() -> None:
 
 def test_every_table_has_all_its_cells(found: Found) -> None:
     grids = [*standing_grids(found), *setting_grids(found), *tau_grids(found), *saving_grids(found)]
-    assert len(grids) == 4 + 16 + 4 + 4
+    assert len(grids) == 4 + 20 + 4 + 4
     assert len({grid.name for grid in grids}) == len(grids)
     for grid in grids:
         assert grid.rows
