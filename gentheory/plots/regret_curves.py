@@ -88,7 +88,8 @@ def _label(grid: list[Axes], quantity: str) -> None:
     figure = grid[0].get_figure(root=True)
     assert figure is not None
     figure.supxlabel("budget spent (% of training every trial to the end)", fontsize=9)
-    figure.supylabel(quantity, fontsize=9)
+    wide = figure.get_figwidth() > 6
+    figure.supylabel(quantity if wide else quantity.replace(" (", "\n("), fontsize=9)
     pairs = [pair for axes in grid for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     lines = {label: handle for handle, label in pairs}
     count = max(1, round(figure.get_figwidth() / 4))
