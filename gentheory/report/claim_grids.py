@@ -51,9 +51,9 @@ def configuration_grid(table: pd.DataFrame) -> Grid | None:
 def _claim(row: dict[str, Any]) -> list[Cell]:
     write = size if row["repeats"] else tau
     says = Cell(row["says"], tuple(filter(None, [row["source"], row["why"]])))
-    measured = Cell(write(row["value"]), (bounds(row, "value", write),))
-    if math.isnan(row["value"]):
-        measured = Cell("–", muted=True)
+    measured = Cell("–", muted=True)
+    if not math.isnan(row["value"]):
+        measured = Cell(write(row["value"]), (bounds(row, "value", write),))
     counts = f"{row['models']} models, {row['settings']} settings"
     if row["repeats"]:
         counts = f"{row['models']} models, {row['repeats']} seeds"

@@ -18,9 +18,11 @@ def tau(value: float) -> str:
 def size(value: float) -> str:
     """A positive or negative quantity, to two significant digits.
 
-    >>> size(0.03149), size(0.3), size(12.7), size(2.4e-7)
-    ('0.031', '0.30', '13', '2.4·10^−7')
+    >>> size(0.03149), size(0.3), size(12.7), size(2.4e-7), size(-math.inf)
+    ('0.031', '0.30', '13', '2.4·10^−7', '−∞')
     """
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value and not 1e-3 <= abs(value) < 1e4:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}·10^{int(exponent)}".replace("-", "−")

@@ -8,6 +8,7 @@ from html_page import Page
 
 from gentheory.errors import InputError
 from gentheory.report import write_report
+from gentheory.study.claim import Statement
 from gentheory.study.figure import CourseFigure
 
 FAST = {"num_resamples": 50}
@@ -74,6 +75,14 @@ def test_files_are_there_and_the_same_each_time(report, claimed, tmp_path):
     figures = {f"figures/{name}.{suffix}" for name in names for suffix in ("png", "svg")}
     assert {str(path) for path in files} == {"index.html", "results.json"} | figures
     assert all((again / p).read_bytes() == (report.path.parent / p).read_bytes() for p in files)
+
+
+def test_a_claim_without_a_number_has_a_row_that_says_why(claimed, tmp_path):
+    course = {"statistic": "first_below", "level": 1e-9}
+    never = Statement(says="It vanishes", quantity="collapse.nc1", **course, below=5.0)
+    report = write_report(dataclasses.replace(claimed, claims=(never,)), tmp_path, **FAST)
+    assert report.findings[1] == "No number: It vanishes: undefined, expected below 5."
+    assert "10 of 10 models never come to 1e-09" in report.path.read_text("utf-8")
 
 
 def test_a_page_about_the_gap_shows_such_figures_too(claimed, tmp_path):
