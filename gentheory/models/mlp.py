@@ -5,6 +5,7 @@ from math import prod
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentheory.errors import InputError
 from gentheory.models.norm import Norm, check_norm, normalized
@@ -24,6 +25,14 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> [B, ...]."""
         return x + self.block(x)
+
+
+class Unit(nn.Module):
+    """x / |x|, for each example; 0 stays 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> the same."""
+        return F.normalize(x, dim=-1)
 
 
 def mlp(
@@ -50,9 +59,9 @@ def mlp(
     "group" (groups of 8 features). BatchNorm's running statistics are each model's own, in a stack
     too.
 
-    With an `embedding` the outputs are as many features, not a logit a class, for a loss of such
-    as the supervised contrastive one; with `embedding_relu` none of them is negative. They are
-    what the last module, an identity, is given: measures of layers find them by its name.
+    With an `embedding` the outputs are as many features of unit length, not a logit a class, for a
+    loss of such as the supervised contrastive one; with `embedding_relu` none of them is negative.
+    They are what the last module, an identity, is given: measures of layers find them by its name.
 
     `parametrization="standard"` is PyTorch's own layer and initialization; with "ntk" a layer is
     W x / √fan_in + 0.1 b, W and b from N(0, 1) (Jacot et al. 2018). `output_scale` is α, by which
@@ -85,5 +94,6 @@ def mlp(
     last = parametrized(nn.Linear(widths[-1], outgoing, bias=bias), parametrization)
     net = nn.Sequential(nn.Flatten(), *layers, last)
     if embedding is not None:
-        net.append(nn.ReLU() if embedding_relu else nn.Identity()).append(nn.Identity())
+        positive = nn.ReLU() if embedding_relu else nn.Identity()
+        net.extend([positive, Unit(), nn.Identity()])
     return finished(net, output_scale, symmetrized)

@@ -89,6 +89,7 @@ def test_an_embedding_is_what_the_last_module_is_given():
         assert outputs.shape == (5, 7)
         assert torch.equal(given[0], outputs)
         assert bool((outputs >= 0).all()) is relu
+        assert torch.allclose(outputs.norm(dim=1), torch.ones(5))
 
 
 @pytest.mark.parametrize(
