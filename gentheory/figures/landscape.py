@@ -91,7 +91,8 @@ def landscape(
     )
     plane = plane if _has_accuracy(plane) else plane.drop(columns="accuracy")
     told = f"{risk.num_examples} training examples; no weight decay. "
-    told += f"The directions' cosine is {span.cosine:.2g}."
+    cosine = f"{round(span.cosine, 2) + 0.0:.2f}".replace("-", "−")
+    told += f"The directions' cosine is {cosine}."
     return [_lines(lines, span, told), _plane(plane, span, told)]
 
 

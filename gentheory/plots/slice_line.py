@@ -10,6 +10,8 @@ from gentheory.plots.style import MUTED, Look, entitle, log_axis, looks, panels,
 
 _WIDE = 100.0
 """Largest over smallest loss from which on the axis is logarithmic."""
+_BANDS = 3
+"""Series up to which each has its band; of more the first alone, or they would hide the lines."""
 
 
 def slice_line(
@@ -20,7 +22,7 @@ def slice_line(
     width: float = 10.0,
     figure: Figure | None = None,
 ) -> list[Axes]:
-    """Loss against distance, a panel a direction, a line with its band a series.
+    """Loss against distance, a panel a direction, a line a series, with bands unless they are many.
 
     `table` has the columns panel, series, distance, loss, low and high, and perhaps accuracy, a
     share: then a second set of panels, in the same order, has it in per cent. Losses are in units
@@ -52,10 +54,13 @@ def slice_line(
 
 
 def _losses(axes: Axes, frame: pd.DataFrame, look: dict[str, Look]) -> None:
-    for name, rows in group(frame, "series", what="").items():
+    series = group(frame, "series", what="")
+    banded = set(series if len(series) <= _BANDS else list(series)[:1])
+    for name, rows in series.items():
         rows = rows.iloc[np.argsort(numbers(rows, "distance"), kind="stable")]
         place, low, high = (numbers(rows, column) for column in ("distance", "low", "high"))
-        axes.fill_between(place, low, high, color=look[name].colour, alpha=0.2, linewidth=0)
+        if name in banded:
+            axes.fill_between(place, low, high, color=look[name].colour, alpha=0.2, linewidth=0)
         _line(axes, rows, numbers(rows, "loss"), look[name])
     hidden = int((~np.isfinite(numbers(frame, "loss"))).sum())
     if hidden:

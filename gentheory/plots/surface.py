@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # imported where a surface is drawn: most reports have none
 _WIDE = 3.0
 """Largest over smallest loss from which on the height is logarithmic."""
 _WAY = "#d55e00"
+_PIECES = 24
+"""Of the line from one stage to the next."""
 _FONT = {"family": "DejaVu Sans, system-ui, sans-serif", "size": 11, "color": "#262626"}
 _HEIGHT = "min(560px, 95vw)"
 """In the page, whose width it has, so that a telephone sees all of it."""
@@ -45,7 +47,7 @@ def surface(
     shown = np.log10(loss) if logarithmic else loss
     figure = go.Figure([_sheet(grid, shown)])
     if trajectory is not None and len(trajectory):
-        figure.add_trace(_way(grid, shown, trajectory))
+        figure.add_traces(_way(grid, shown, trajectory))
     figure.update_layout(
         template="plotly_white",
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
@@ -71,28 +73,38 @@ def _sheet(grid: Plane, shown: NDArray[np.float64]) -> "go.Surface":
     )
 
 
-def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> "go.Scatter3d":
+def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> "list[go.Scatter3d]":
+    """The line, bent along the surface, and the stages upon it."""
     import plotly.graph_objects as go
 
     require(trajectory, "step", "first", "second")
     trajectory = trajectory.iloc[np.argsort(numbers(trajectory, "step"), kind="stable")]
-    first, second, step = (numbers(trajectory, name) for name in ("first", "second", "step"))
+    step = numbers(trajectory, "step")
+    stages = np.stack([numbers(trajectory, name) for name in ("first", "second")], axis=1)
     at = RegularGridInterpolator((grid.second, grid.first), shown, bounds_error=False)
-    height = at(np.stack([second, first], axis=1))
-    kept = np.isfinite(height)
     # Lines along a surface are hidden by it in part.
     lift = 0.01 * float(np.nanmax(shown) - np.nanmin(shown))
-    return go.Scatter3d(
-        x=first[kept],
-        y=second[kept],
-        z=height[kept] + lift,
-        mode="lines+markers",
-        line={"color": _WAY, "width": 6},
-        marker={"color": _WAY, "size": 4, "line": {"color": "white", "width": 1}},
-        text=[f"step {value:g}" for value in step[kept]],
-        hoverinfo="text",
-        name="training",
-    )
+
+    def upon(places: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        first, second = places.T
+        return {"x": first, "y": second, "z": at(np.stack([second, first], axis=1)) + lift}
+
+    kept = np.isfinite(upon(stages)["z"])
+    line = {"mode": "lines", "line": {"color": _WAY, "width": 6}, "hoverinfo": "skip"}
+    marker = {"color": _WAY, "size": 4, "line": {"color": "white", "width": 1}}
+    points = {"mode": "markers", "marker": marker, "hoverinfo": "text", "name": "training"}
+    text = [f"step {value:g}" for value in step[kept]]
+    return [
+        go.Scatter3d(**upon(_between(stages[kept])), **line),
+        go.Scatter3d(**upon(stages[kept]), **points, text=text),
+    ]
+
+
+def _between(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The places with others on the way from each to the next, shape [_PIECES (n - 1) + 1, 2]."""
+    index = np.arange(len(places))
+    fine = np.linspace(0, max(0, len(places) - 1), _PIECES * max(0, len(places) - 1) + 1)
+    return np.stack([np.interp(fine, index, column) for column in places.T], axis=1)
 
 
 def _scene(

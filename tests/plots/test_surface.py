@@ -9,13 +9,17 @@ from gentheory.plots.surface import fragment, script, surface
 def test_the_surface_is_the_table_with_the_way_upon_it():
     data = table()
     figure = surface(data, path(), names=("first (filter norms)", "second (filter norms)"))
-    sheet, way = figure.data
+    sheet, line, way = figure.data
     assert (len(sheet.x), len(sheet.y)) == (7, 5)
     np.testing.assert_allclose(sheet.customdata, 10**sheet.z)
     np.testing.assert_allclose(sorted(np.ravel(sheet.customdata)), sorted(data["loss"]))
     # One of the four points of the path lies beyond the grid.
     np.testing.assert_array_equal(way.x, [-0.9, -0.5, 0.0])
     assert list(way.text) == ["step 0", "step 2", "step 4"]
+    np.testing.assert_allclose(line.x[::24], way.x)
+    np.testing.assert_allclose(line.z[::24], way.z)
+    chord = np.interp(line.x, way.x, way.z)
+    assert np.abs(line.z - chord).max() > 0.03 * (np.max(sheet.z) - np.min(sheet.z))
     lowest = np.log10(0.01) + 0.01 * (np.max(sheet.z) - np.min(sheet.z))
     assert way.z[-1] == pytest.approx(lowest)
     scene = figure.layout.scene
