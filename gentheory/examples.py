@@ -43,6 +43,11 @@ def outputs_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
     return risk.once("outputs", compute)
 
 
+def targets_of(risk: EmpiricalRisk) -> Tensor:
+    """Of all examples in the risk's order, [N] or [N, C]."""
+    return torch.cat([targets for _, targets in risk.batches()])
+
+
 def over_examples(function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
     """The function of each example's part of the columns [B, ...], stacked: [B, ...].
 

@@ -9,7 +9,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from gentheory.errors import InputError
-from gentheory.examples import outputs_of
+from gentheory.examples import outputs_of, targets_of
 from gentheory.losses import one_hot
 from gentheory.parameter_sets import outputs_at
 from gentheory.risk import EmpiricalRisk
@@ -40,7 +40,7 @@ def margins(place: str, risk: EmpiricalRisk) -> Float[Tensor, " N"]:
     Raises `InputError` naming `place` where there are no classes.
     """
     check_classes(place, risk)
-    outputs, targets = outputs_of(risk), torch.cat([targets for _, targets in risk.batches()])
+    outputs, targets = outputs_of(risk), targets_of(risk)
     own = one_hot(targets, outputs).bool()
     return outputs[own] - outputs.masked_fill(own, -torch.inf).amax(1)
 

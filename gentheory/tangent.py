@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from gentheory.errors import InputError
-from gentheory.examples import outputs_of
+from gentheory.examples import outputs_of, targets_of
 from gentheory.factors.capture import explain
 from gentheory.factors.forward import pushed
 from gentheory.factors.gram import trace_gram
@@ -150,9 +150,9 @@ def centred(kernel: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
     return kernel - kernel.mean(1, keepdim=True)
 
 
-def targets_of(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
+def target_vectors(risk: EmpiricalRisk) -> Float[Tensor, "N C"]:
     """The targets in float64, classes as unit vectors; [N, C] for C outputs."""
-    targets = torch.cat([targets for _, targets in risk.batches()])
+    targets = targets_of(risk)
     like = torch.empty(len(targets), risk.num_outputs, dtype=torch.float64, device=risk.device)
     if targets.dim() == 1 and targets.is_floating_point():
         return targets.double()[:, None]
@@ -210,7 +210,7 @@ def predictions(
     classes = train.num_outputs
     kernel = trace_gram(train, max_memory=max_memory) / classes
     cross = trace_gram(new, train, max_memory=max_memory) / classes
-    targets = targets_of(train) - outputs_of(train)
+    targets = target_vectors(train) - outputs_of(train)
     return outputs_of(new) + KernelRegression.of(kernel, targets, ridge).predict(cross)
 
 

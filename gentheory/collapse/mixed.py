@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from gentheory.collapse.classes import Geometry
 from gentheory.errors import InputError
+from gentheory.examples import targets_of
 from gentheory.features import feature_batches
 from gentheory.risk import EmpiricalRisk
 
@@ -41,7 +42,7 @@ def mixtures(
     """
     if num_pairs < 2:
         raise InputError(f"{place}.num_pairs", str(num_pairs), "at least 2", "give more")
-    targets = torch.cat([targets for _, targets in risk.batches()]).cpu()
+    targets = targets_of(risk).cpu()
     first, second = _pairs(targets, place, same_class, num_pairs, generator)
     shares = torch.rand(num_pairs, generator=generator, dtype=torch.float64)
     inputs = _mixed(risk, place, first, second, shares)

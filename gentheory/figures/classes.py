@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
-import torch
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import ggn, hessian
 from gentheory.curvature.classes import class_extremes
 from gentheory.errors import InputError
+from gentheory.examples import targets_of
 from gentheory.figures.drawing import Drawing, Progress
 from gentheory.plots.class_spectra import class_spectra
 from gentheory.risk import EmpiricalRisk
@@ -66,7 +66,7 @@ def _table(
 ) -> pd.DataFrame:
     draws = generator(seed, "plot.classes")
     ends = class_extremes(risk, _OPERATORS[curvature], None, **options, generator=draws)
-    targets = torch.cat([targets for _, targets in risk.batches()])
+    targets = targets_of(risk)
     ratio = ends.smallest.abs() / ends.largest
     return pd.DataFrame(
         {

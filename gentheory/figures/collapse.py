@@ -5,14 +5,13 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.collapse.classes import geometries
 from gentheory.collapse.frames import centred, cosines, simplex
-from gentheory.examples import outputs_of
+from gentheory.examples import outputs_of, targets_of
 from gentheory.features import classifier
 from gentheory.figures.drawing import Drawing, Progress, interval
 from gentheory.figures.stages import Stage, times
@@ -124,7 +123,7 @@ def _fitted(found: Sequence[Stage]) -> Stage | None:
     first: Stage | None = None
     for stage in reversed(found):
         risk = stage.checkpoint.risk
-        targets = torch.cat([targets for _, targets in risk.batches()])
+        targets = targets_of(risk)
         if targets.dim() != 1 or not bool((outputs_of(risk).argmax(1) == targets).all()):
             break
         first = stage

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gentheory.errors import InputError
+from gentheory.examples import targets_of
 from gentheory.landscape.batch_norm import Policy, outputs_under
 from gentheory.landscape.directions import coordinates as coordinates_of
 from gentheory.landscape.kept import Kept, fingerprint
@@ -265,7 +266,7 @@ def _groups(risk: EmpiricalRisk, by_class: bool) -> dict[int | None, Bool[Tensor
     if not by_class:
         return {None: everything}
     check_classes("slices, by_class", risk)
-    targets = torch.cat([y for _, y in risk.batches()])
+    targets = targets_of(risk)
     classes: list[int] = targets.unique().tolist()
     return {None: everything, **{c: targets == c for c in classes}}
 

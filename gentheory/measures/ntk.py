@@ -27,7 +27,7 @@ from gentheory.tangent import (
     Spectrum,
     centred,
     kernel_of,
-    targets_of,
+    target_vectors,
 )
 from gentheory.tangent import alignment as alignment_of
 from gentheory.tangent import distance as distance_of
@@ -166,7 +166,7 @@ def alignment(
     Source: Cortes et al. 2012 (arXiv 1203.0550); Kumar et al. 2023 (arXiv 2310.06110).
     """
     sample, kernel = _kernel(checkpoint, "ntk.alignment", at, max_examples, max_memory, generator)
-    targets = targets_of(sample.risk)
+    targets = target_vectors(sample.risk)
 
     def with_targets(index: Tensor) -> float:
         wanted = targets[index] - targets[index].mean(0)
@@ -298,7 +298,7 @@ def kernel_regression(
         raise InputError(f"{place}.ridge", str(ridge), "0 or more", "give such a number")
     sample = Sample.of(checkpoint.risk, max_examples, generator)
     start = sample.at(checkpoint.initial_for(place)) if at == "initial" else sample.risk
-    kernel, targets = kernel_of(start, max_memory), targets_of(start)
+    kernel, targets = kernel_of(start, max_memory), target_vectors(start)
     offset = outputs_of(start) if at == "initial" else torch.zeros_like(targets)
     absolute = ridge * float(kernel.diagonal().mean())
     regression = KernelRegression.of(kernel, targets - offset, absolute)

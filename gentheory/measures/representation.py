@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from gentheory import mislabelled
 from gentheory.checkpoint import Checkpoint
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least, check_positive
 from gentheory.estimate import Estimate
 from gentheory.examples import some_of
 from gentheory.features import classifier, layer_names
@@ -54,7 +54,7 @@ def alignment(
     Source: Wang & Isola 2020 (arXiv 2005.10242), with classes in place of augmentations.
     """
     place = "representation.alignment"
-    _check_positive(f"{place}.power", power)
+    check_positive(f"{place}.power", power)
     check_classes(place, checkpoint.risk)
     part = some_of(checkpoint.risk, max_examples, generator, place=place)
     found = Directions.of(part, layer, place)
@@ -88,7 +88,7 @@ def uniformity(
     Source: Wang & Isola 2020 (arXiv 2005.10242).
     """
     place = "representation.uniformity"
-    _check_positive(f"{place}.t", t)
+    check_positive(f"{place}.t", t)
     part = some_of(checkpoint.risk, max_examples, generator, place=place)
     found = Directions.of(part, layer, place)
     squares = similarity.squared_distances(found.units)
@@ -227,9 +227,9 @@ def local_complexity(
     Source: Humayun et al. 2024 (arXiv 2402.15555).
     """
     place = "representation.local_complexity"
-    _check_positive(f"{place}.radius", radius)
-    _check_count(f"{place}.num_directions", num_directions, 1)
-    _check_count(f"{place}.num_frames", num_frames, 2)
+    check_positive(f"{place}.radius", radius)
+    check_at_least(f"{place}.num_directions", num_directions, 1)
+    check_at_least(f"{place}.num_frames", num_frames, 2)
     part = some_of(checkpoint.risk, max_examples, generator, place=place)
     example = next(part.batches())[0][0]
     check_real(example, place)
@@ -275,7 +275,7 @@ def v_information_complexity(
     Source: Fel et al. 2024 (arXiv 2407.06076), with the features' coordinates for concepts.
     """
     place = "representation.v_information_complexity"
-    _check_positive(f"{place}.ridge", ridge)
+    check_positive(f"{place}.ridge", ridge)
     part = some_of(checkpoint.risk, max_examples, generator, place=place)
     layer = layer or classifier(part).name
     names = layer_names(part)
@@ -375,13 +375,3 @@ def _jackknifed(
     error = similarity.jackknife(statistic, count, generator)
     value = statistic(torch.arange(count))
     return Estimate(value, error, warnings=warnings, stats={"num_examples": count, **stats})
-
-
-def _check_positive(place: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise InputError(place, str(value), "a positive number", "give one")
-
-
-def _check_count(place: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(place, str(value), f"{least} or more", "give more")

@@ -6,7 +6,7 @@ from torch import Generator
 
 from gentheory.attack import Ball, Norm, starts, survivors
 from gentheory.checkpoint import Checkpoint
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least, check_positive
 from gentheory.estimate import Estimate
 from gentheory.examples import some_of
 from gentheory.predictions import check_classes
@@ -58,8 +58,6 @@ def pgd_accuracy(
 def _check(place: str, radius: float, norm: str, num_steps: int, restarts: int) -> None:
     if norm not in ("linf", "l2"):
         raise InputError(f"{place}.norm", repr(norm), "'linf' or 'l2'", "choose one")
-    if not 0 < radius < math.inf:
-        raise InputError(f"{place}.radius", str(radius), "a positive number", "give one")
-    for option, value in (("num_steps", num_steps), ("restarts", restarts)):
-        if value < 1:
-            raise InputError(f"{place}.{option}", str(value), "1 or more", "give more")
+    check_positive(f"{place}.radius", radius)
+    check_at_least(f"{place}.num_steps", num_steps, 1)
+    check_at_least(f"{place}.restarts", restarts, 1)

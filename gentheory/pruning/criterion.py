@@ -17,7 +17,7 @@ from gentheory import losses
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
-from gentheory.examples import outputs_of
+from gentheory.examples import outputs_of, targets_of
 from gentheory.measures import check_options, find, measure
 from gentheory.pruning.course import Course, Residuals
 from gentheory.pruning.held import Held
@@ -288,7 +288,7 @@ def _see(course: Course, now: float, risk: EmpiricalRisk, outputs: Tensor, targe
 
 
 def _targets(risk: EmpiricalRisk) -> Tensor:
-    targets = torch.cat([targets for _, targets in risk.batches()])
+    targets = targets_of(risk)
     return targets.double() if targets.is_floating_point() else targets
 
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
-from gentheory.examples import some_of
+from gentheory.examples import some_of, targets_of
 from gentheory.features import classifier, feature_batches, feature_sizes
 from gentheory.representation import similarity
 from gentheory.risk import EmpiricalRisk
@@ -53,7 +53,7 @@ class Directions:
                 "2 or more",
                 "take more examples, or a layer that is alive",
             )
-        targets = torch.cat([targets for _, targets in risk.batches()])[there]
+        targets = targets_of(risk)[there]
         gone = len(there) - len(units)
         warning = f"{gone} examples have features of zeros, which have no direction: left out"
         return cls(units, targets, (warning,) if gone else ())
