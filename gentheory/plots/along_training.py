@@ -33,7 +33,7 @@ def along_training(
     width: float = 12.0,
     figure: Figure | None = None,
 ) -> list[Axes]:
-    """Each series' value at every checkpoint, joined, with a band from `low` to `high`.
+    """Each series' value at its checkpoints, joined, with a band from `low` to `high`.
 
     `table` has the columns panel, series, epoch or steps, as `by` says, value, low and high; what
     is not finite breaks the line. Epochs stand at equal distances, steps on a logarithmic axis
@@ -76,9 +76,9 @@ def _logarithmic(table: pd.DataFrame, limits: tuple[float, float] | None) -> boo
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: Look, across: Column, *, logarithmic: bool) -> None:
-    shown, place = np.full((3, len(across)), np.nan), np.asarray(rows["place"], dtype=np.intp)
-    for column, name in enumerate(("value", "low", "high")):
-        shown[column, place] = numbers(rows, name)
+    rows = rows.sort_values("place", kind="stable")
+    across = across[np.asarray(rows["place"], dtype=np.intp)]
+    shown = np.stack([numbers(rows, name) for name in ("value", "low", "high")])
     if logarithmic:
         shown[:, ~(shown[0] > 0)] = np.nan
         shown[1] = np.where(shown[1] > 0, shown[1], np.finfo(float).tiny)

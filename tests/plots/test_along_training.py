@@ -37,6 +37,17 @@ def test_lines_go_from_checkpoint_to_checkpoint_at_equal_distances():
     assert [text.get_text() for text in legend.get_texts()] == ["measured gap", "tic.exact"]
 
 
+def test_a_series_is_joined_across_checkpoints_that_only_others_have():
+    data = table()
+    (axes, _) = along_training(
+        data.loc[(data["series"] != "tic.exact") | (data["epoch"] != 2)], quantity="gap"
+    )
+    across, value = drawn(axes, "tic.exact")
+    np.testing.assert_array_equal(across, [0, 2])
+    np.testing.assert_array_equal(value, [2.0, 8.0])
+    np.testing.assert_array_equal(drawn(axes, "measured gap")[0], [0, 1, 2])
+
+
 def test_bands_reach_from_low_to_high():
     axes = along_training(table(), quantity="gap")[0]
     band = axes.collections[1].get_paths()[0].vertices
