@@ -19,6 +19,7 @@ from gentheory.study.figure import CourseFigure
 from gentheory.study.tables import Tables
 
 _PLACE = "report.figures"
+_PLACES = ("panel", "series")
 
 
 def course_pictures(
@@ -54,18 +55,20 @@ def course_means(
     if models.empty:
         raise InputError(_PLACE, f"no model in {drawing.title!r}", "some", "change its where")
     about = pd.DataFrame({"model": models["model"], "repeat": repeats(models)})
-    for place in ("panel", "series"):
-        about[place] = _labels(models, getattr(drawing, place), drawing.title)
+    for place in _PLACES:
+        labels, ranks = _labels(models, getattr(drawing, place), drawing.title)
+        about = about.assign(**{place: labels, f"{place}.rank": ranks})
     rows = course.rows.merge(about, on="model", validate="many_to_one")
     parts: list[pd.DataFrame] = []
-    for name in drawing.quantities:
+    for rank, name in enumerate(drawing.quantities):
         own = rows.assign(number=np.asarray(rows[name], dtype=float))
         own = own.loc[np.isfinite(own["number"])]
-        for place in ("panel", "series"):
+        for place in _PLACES:
             if getattr(drawing, place) == "quantity":
-                own = own.assign(**{place: _words(name)})
-        parts.append(own[["panel", "series", "repeat", course.by, "number"]])
-    return _means(pd.concat(parts), course, resampling), course
+                own = own.assign(**{place: _words(name), f"{place}.rank": rank})
+        parts.append(own)
+    ranks = [f"{place}.rank" for place in _PLACES]
+    return _means(pd.concat(parts).sort_values(ranks, kind="stable"), course, resampling), course
 
 
 def _means(rows: pd.DataFrame, course: Course, resampling: Resampling) -> pd.DataFrame:
@@ -86,15 +89,21 @@ def _repeats(rows: pd.DataFrame) -> NDArray[np.str_]:
     return np.asarray(rows["repeat"], dtype=str)
 
 
-def _labels(models: pd.DataFrame, name: str | None, title: str) -> list[str]:
-    """What panels or series are called; "quantity" is told apart later."""
+def _labels(models: pd.DataFrame, name: str | None, title: str) -> tuple[list[str], list[float]]:
+    """What panels or series are called, and their order; "quantity" is told apart later.
+
+    Numbers rise, words stand as in the study.
+    """
     if name is None or name == "quantity":
-        return [title] * len(models)
+        return [title] * len(models), [0.0] * len(models)
     own = column(models, name, place=_PLACE)
     words = name.replace("_", " ")
     texts = [NONE if pd.isna(value) else _text(value) for value in own]
     plain = all(isinstance(value, str) for value in own.dropna())
-    return [text if plain and text != NONE else f"{words} {text}" for text in texts]
+    labels = [text if plain and text != NONE else f"{words} {text}" for text in texts]
+    if pd.api.types.is_numeric_dtype(own):
+        return labels, own.astype(float).fillna(-np.inf).tolist()
+    return labels, pd.factorize(np.asarray(labels))[0].astype(float).tolist()
 
 
 def _words(quantity: str) -> str:

@@ -77,6 +77,16 @@ def test_files_are_there_and_the_same_each_time(report, claimed, tmp_path):
     assert all((again / p).read_bytes() == (report.path.parent / p).read_bytes() for p in files)
 
 
+def test_numbers_rise_and_words_stand_as_in_the_study(claimed, tmp_path):
+    drawing = CourseFigure(title="It", quantities=["gap"], series="seed", panel="loss")
+    upside_down = claimed.models.iloc[::-1].reset_index(drop=True)
+    tables = dataclasses.replace(claimed, figures=(drawing,), models=upside_down)
+    path = write_report(tables, tmp_path, **FAST).path.with_name("results.json")
+    rows = json.loads(path.read_text())["course_1"]
+    assert list(dict.fromkeys(row["panel"] for row in rows)) == ["mse", "cross_entropy"]
+    assert list(dict.fromkeys(row["series"] for row in rows)) == [f"seed {n}" for n in range(5)]
+
+
 def test_a_claim_without_a_number_has_a_row_that_says_why(claimed, tmp_path):
     course = {"statistic": "first_below", "level": 1e-9}
     never = Statement(says="It vanishes", quantity="collapse.nc1", **course, below=5.0)
