@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
+import importlib
+import pkgutil
+
 import torch
 from jaxtyping import TypeCheckError, install_import_hook
 
@@ -20,8 +23,15 @@ CHECKED = [
     )
 ]
 
-with install_import_hook(CHECKED, "beartype.beartype"):
+with install_import_hook(CHECKED, "type_checks.check"):
     import gentheory as gt
+
+    # Whatever is imported later, as the families of measures are, would not be checked.
+    for package in CHECKED:
+        inside = getattr(importlib.import_module(package), "__path__", ())
+        for part in pkgutil.walk_packages(inside, f"{package}."):
+            importlib.import_module(part.name)
+
     from cases import CASES, initial_of, trajectory_of
     from gentheory.landscape import directions, slices
     from gentheory import losses, measures, models
