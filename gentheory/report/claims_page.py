@@ -1,7 +1,8 @@
 """The page of a study that is about claims on quantities rather than about ranking the gap."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import pandas as pd
@@ -98,14 +99,11 @@ def configurations(tables: Tables, population: Population, resampling: Resamplin
     the accuracies and all that claims and figures name, at the end of training.
     """
     ranked = population.ranked
-    varied = {n: texts for n, texts in labels(ranked).items() if len(set(texts)) > 1}
-    keys = list(zip(*varied.values(), strict=True)) or [()] * len(ranked)
     how = {"num_resamples": resampling["num_resamples"], "seed": resampling["seed"]}
+    called = _called(ranked)
     rows: list[Mapping[str, Any]] = []
-    for key in dict.fromkeys(keys):
-        own = ranked.loc[[other == key for other in keys]]
-        named = zip(varied, key, strict=True)
-        label = ", ".join(value if n in _PLAIN else f"{words(n)} {value}" for n, value in named)
+    for label in dict.fromkeys(called):
+        own = ranked.loc[[other == label for other in called]]
         for name in _quantities(tables, ranked):
             mean = mean_over(numbers(own, name, place="report"), repeats(own), **how)
             row = {"configuration": label or "all models", "quantity": name, "models": len(own)}
@@ -113,7 +111,31 @@ def configurations(tables: Tables, population: Population, resampling: Resamplin
     return pd.DataFrame(rows)
 
 
+def _called(models: pd.DataFrame) -> list[str]:
+    """The name of each model's configuration: its part, and what varies in that part."""
+    texts = {name: list(own) for name, own in labels(models).items() if len(set(own)) > 1}
+    parts = [int(part) for part in models["part"]] if "part" in models else [0] * len(models)
+    inside = {part: _varying(texts, [row == part for row in parts]) for part in set(parts)}
+    called: list[str] = []
+    for row, part in enumerate(parts):
+        first = [f"part {part}"] if len(inside) > 1 else []
+        own = (_named(name, texts[name][row]) for name in inside[part])
+        called.append(", ".join([*first, *own]))
+    return called
+
+
+def _varying(texts: Mapping[str, Sequence[str]], kept: Sequence[bool]) -> list[str]:
+    """What has several values among the models kept; data and architecture in any case."""
+    return [
+        name for name, own in texts.items() if name in _PLAIN or len(set(compress(own, kept))) > 1
+    ]
+
+
 _PLAIN = ("architecture", "data")
+
+
+def _named(name: str, value: str) -> str:
+    return value if name in _PLAIN else f"{words(name)} {value}"
 
 
 def _quantities(tables: Tables, models: pd.DataFrame) -> list[str]:

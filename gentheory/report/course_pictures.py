@@ -112,6 +112,8 @@ def _words(quantity: str) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 

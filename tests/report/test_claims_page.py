@@ -68,6 +68,16 @@ def test_the_numbers_of_the_page_are_in_its_json(report):
     assert ("loss mse", "train_accuracy") in measured
 
 
+def test_a_configuration_of_a_part_is_told_by_what_varies_there(claimed, tmp_path):
+    part = [0] * 5 + [1] * 5  # the loss varies between the parts alone
+    rate = [0.1] * 5 + [0.1, 0.1, 0.1, 0.2, 0.2]
+    tables = dataclasses.replace(claimed, models=claimed.models.assign(part=part, momentum=rate))
+    path = write_report(tables, tmp_path, **FAST).path.with_name("results.json")
+    rows = json.loads(path.read_text())["configurations"]
+    called = {row["configuration"]: row["models"] for row in rows}
+    assert called == {"part 0": 5, "part 1, momentum 0.1": 3, "part 1, momentum 0.2": 2}
+
+
 def test_files_are_there_and_the_same_each_time(report, claimed, tmp_path):
     again = write_report(claimed, tmp_path / "again", **FAST).path.parent
     files = {path.relative_to(again) for path in again.rglob("*") if path.is_file()}
