@@ -97,7 +97,7 @@ def _subjects(
             records[m]["steps"],
             records[m]["training_time"],
             record=records[m],
-            num_train=len(job.data),
+            num_train=None if data is job.data else len(job.data),
         )
     return found
 

@@ -307,3 +307,12 @@ def test_held_out_measures_along_training(tmp_path: Path) -> None:
     np.testing.assert_allclose(last, final[last.index], rtol=1e-12)
     with pytest.raises(InputError, match="along: none of names, on the training examples"):
         spec.parse(study(measures={**measures, "along": ["tic.diagonal:held-out"]}), place="it")
+
+
+def test_class_means_are_those_of_the_training_data_where_these_are_measured(
+    tmp_path: Path,
+) -> None:
+    measures = {"names": ["collapse.nc1"], "held_out": 60, "on_held_out": ["collapse.nc1"]}
+    found = tiny.done(tmp_path / "study", study(measures=measures)).table("measures")
+    told = found["warnings"].str.contains("not of the training data")
+    assert list(told) == list(found["measure"].str.endswith(":held-out"))
