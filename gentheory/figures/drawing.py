@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
 from matplotlib.axes import Axes
 
 from gentheory.checkpoint import Checkpoint
 from gentheory.errors import InputError
 from gentheory.estimate import Estimate
 from gentheory.measures import Options, measure
+
+if TYPE_CHECKING:  # imported where a surface is drawn: most reports have none
+    import plotly.graph_objects as go
 
 Progress = Callable[[str], None]
 
@@ -35,7 +37,7 @@ class Drawing:
     """Draws it; takes `width` in inches, and what `narrow` holds."""
     narrow: Mapping[str, Any] = field(default_factory=lambda: NARROW)
     """Arguments of `draw` for narrow windows."""
-    surface: Callable[[], go.Figure] | None = None
+    surface: "Callable[[], go.Figure] | None" = None
     """The same as a surface that one can turn, where there is one."""
 
     @property
