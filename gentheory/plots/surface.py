@@ -3,7 +3,7 @@
 A page holds plotly's script itself, about 5 MB, once, so that it works without a network.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -58,25 +58,22 @@ def surface(
     return figure
 
 
-def _sheet(grid: Plane, shown: NDArray[np.float64]) -> "go.Surface":
-    import plotly.graph_objects as go
+def _sheet(grid: Plane, shown: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "type": "surface",
+        "x": grid.first,
+        "y": grid.second,
+        "z": shown,
+        "customdata": grid.columns["loss"],
+        "hovertemplate": "(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
+        "colorscale": "Cividis",
+        "showscale": False,
+        "contours": {"z": {"show": True, "usecolormap": False, "color": "white", "width": 1}},
+    }
 
-    return go.Surface(
-        x=grid.first,
-        y=grid.second,
-        z=shown,
-        customdata=grid.columns["loss"],
-        hovertemplate="(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
-        colorscale="Cividis",
-        showscale=False,
-        contours={"z": {"show": True, "usecolormap": False, "color": "white", "width": 1}},
-    )
 
-
-def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> "list[go.Scatter3d]":
-    """The line, bent along the surface, and the stages upon it."""
-    import plotly.graph_objects as go
-
+def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> list[dict[str, Any]]:
+    """The line, bent along the surface, and the stages upon it; nothing where none lies there."""
     require(trajectory, "step", "first", "second")
     trajectory = trajectory.iloc[np.argsort(numbers(trajectory, "step"), kind="stable")]
     step = numbers(trajectory, "step")
@@ -85,26 +82,26 @@ def _way(grid: Plane, shown: NDArray[np.float64], trajectory: pd.DataFrame) -> "
     # Lines along a surface are hidden by it in part.
     lift = 0.01 * float(np.nanmax(shown) - np.nanmin(shown))
 
-    def upon(places: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def upon(places: NDArray[np.float64]) -> dict[str, Any]:
         first, second = places.T
-        return {"x": first, "y": second, "z": at(np.stack([second, first], axis=1)) + lift}
+        height = at(np.stack([second, first], axis=1)) + lift
+        return {"type": "scatter3d", "x": first, "y": second, "z": height}
 
     kept = np.isfinite(upon(stages)["z"])
+    if not kept.any():
+        return []
     line = {"mode": "lines", "line": {"color": _WAY, "width": 6}, "hoverinfo": "skip"}
     marker = {"color": _WAY, "size": 4, "line": {"color": "white", "width": 1}}
     points = {"mode": "markers", "marker": marker, "hoverinfo": "text", "name": "training"}
     text = [f"step {value:g}" for value in step[kept]]
-    return [
-        go.Scatter3d(**upon(_between(stages[kept])), **line),
-        go.Scatter3d(**upon(stages[kept]), **points, text=text),
-    ]
+    return [upon(_between(stages[kept])) | line, upon(stages[kept]) | points | {"text": text}]
 
 
 def _between(places: NDArray[np.float64]) -> NDArray[np.float64]:
     """The places with others on the way from each to the next, shape [_PIECES (n - 1) + 1, 2]."""
-    index = np.arange(len(places))
-    fine = np.linspace(0, max(0, len(places) - 1), _PIECES * max(0, len(places) - 1) + 1)
-    return np.stack([np.interp(fine, index, column) for column in places.T], axis=1)
+    last = len(places) - 1
+    fine = np.linspace(0, last, _PIECES * last + 1)
+    return np.stack([np.interp(fine, np.arange(last + 1), c) for c in places.T], axis=1)
 
 
 def _scene(

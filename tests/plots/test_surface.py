@@ -32,6 +32,15 @@ def test_the_surface_is_the_table_with_the_way_upon_it():
     ]
 
 
+@pytest.mark.parametrize("stages", [0, 1])
+def test_a_way_that_lies_beyond_the_grid_is_not_drawn(stages):
+    way = path()
+    way.loc[stages:, "first"] = 100.0
+    drawn = surface(table(), way.iloc[: stages + 2]).data
+    assert len(drawn) == 1 + 2 * stages
+    assert all(len(trace.x) == 1 for trace in drawn[1:])
+
+
 def test_a_narrow_range_is_linear():
     (sheet,) = surface(table(floor=100.0)).data
     np.testing.assert_array_equal(sheet.z, sheet.customdata)
