@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.estimate import Estimate
 from gentheory.parameter_sets import gradients_at
 from gentheory.risk import EmpiricalRisk
@@ -107,8 +107,7 @@ def ascend(
     """
     if num_steps < 1:
         raise InputError("ascent_steps", str(num_steps), "1 or more to ascend", "give more")
-    if restarts < 1:
-        raise InputError("restarts", str(restarts), "at least 1", "give more")
+    check_at_least("restarts", restarts, 1)
     zero = torch.zeros_like(region.centre, dtype=torch.float64)[None]
     centre, outward = _evaluated(objective, region, zero)
     u = _starts(region, outward, restarts, generator)

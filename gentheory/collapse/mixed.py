@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.collapse.classes import Geometry
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.examples import targets_of
 from gentheory.features import feature_batches
 from gentheory.risk import EmpiricalRisk
@@ -40,8 +40,7 @@ def mixtures(
     the second from those it may be mixed with. Takes the inputs of 2 `num_pairs` examples at most.
     Raises `InputError` naming `place` for inputs that cannot be mixed.
     """
-    if num_pairs < 2:
-        raise InputError(f"{place}.num_pairs", str(num_pairs), "at least 2", "give more")
+    check_at_least(f"{place}.num_pairs", num_pairs, 2)
     targets = targets_of(risk).cpu()
     first, second = _pairs(targets, place, same_class, num_pairs, generator)
     shares = torch.rand(num_pairs, generator=generator, dtype=torch.float64)

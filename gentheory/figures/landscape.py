@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gentheory.checkpoint import Checkpoint
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.figures.drawing import CONFIDENT, Drawing, Progress
 from gentheory.figures.stages import Stage
 from gentheory.landscape import directions as ways
@@ -99,8 +99,7 @@ def landscape(
 def _check(directions: str, points: int, reach: float) -> None:
     if directions not in (known := get_args(Directions)):
         raise InputError("directions", repr(directions), f"one of {', '.join(known)}", "choose one")
-    if points < 3:
-        raise InputError("points", str(points), "at least 3", "give more")
+    check_at_least("points", points, 3)
     if not 0 < reach < float("inf"):
         raise InputError("reach", f"{reach:g}", "a positive number", "give such a one")
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from gentheory.ascent import loss_and_slope
 from gentheory.curvature import hessian
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.linalg import Eigenpairs, largest, smallest
 from gentheory.risk import EmpiricalRisk
 
@@ -36,8 +36,7 @@ class Principal:
 
 def random(risk: EmpiricalRisk, count: int = 1, *, generator: Generator) -> Float[Tensor, "K P"]:
     """Independent standard normal numbers. Raises `InputError` for less than one direction."""
-    if count < 1:
-        raise InputError("directions.count", str(count), "at least 1", "give more")
+    check_at_least("directions.count", count, 1)
 
     def drawn() -> Float[Tensor, " P"]:
         return torch.randn(

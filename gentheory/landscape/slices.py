@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.examples import targets_of
 from gentheory.landscape.batch_norm import Policy, outputs_under
 from gentheory.landscape.directions import coordinates as coordinates_of
@@ -149,8 +149,7 @@ def barrier(
     Source: Frankle, Dziugaite, Roy & Carbin 2020 (arXiv 1912.05671), with the chord of Entezari,
     Sedghi, Saukh & Neyshabur 2022 (arXiv 2110.06296).
     """
-    if num_points < 3:
-        raise InputError("barrier.num_points", str(num_points), "at least 3", "give more")
+    check_at_least("barrier.num_points", num_points, 3)
     risk.layout.unflatten(other)
     t = torch.linspace(0, 1, num_points, dtype=torch.float64, device=risk.device)[:, None]
     span = (other.to(risk.theta) - risk.theta)[None]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gentheory.errors import InputError
+from gentheory.errors import check_at_least
 from gentheory.estimate import Estimate
 from gentheory.linalg.operator import LinearOperator, check_products
 from gentheory.linalg.probes import gaussian, rademacher
@@ -34,7 +34,7 @@ def hutch_pp(operator: LinearOperator, *, num_products: int, generator: Generato
     `stderr` 0, where the sketch is as large as the operator. At least 6 products; takes
     num_products / 3 vectors of size P. Raises as `hutchinson`.
     """
-    _at_least("hutch_pp", num_products, 6)
+    check_at_least("hutch_pp.num_products", num_products, 6)
     sketched = (num_products + 1) // 3
     if sketched >= operator.size:
         return _exact(operator)
@@ -60,7 +60,7 @@ def xtrace(operator: LinearOperator, *, num_products: int, generator: Generator)
     Exact, with `stderr` 0, where K vectors span the space. At least 4 products; takes 4 K vectors
     of size P. Raises as `hutchinson`.
     """
-    _at_least("xtrace", num_products, 4)
+    check_at_least("xtrace.num_products", num_products, 4)
     count = num_products // 2
     if count > operator.size:
         return _exact(operator)
@@ -106,10 +106,3 @@ def _exact(operator: LinearOperator) -> Estimate:
     if not math.isfinite(trace):
         raise FloatingPointError("trace: a product with the operator is not finite")
     return Estimate(trace, stats={"num_products": operator.size})
-
-
-def _at_least(place: str, num_products: int, least: int) -> None:
-    if num_products < least:
-        raise InputError(
-            f"{place}.num_products", str(num_products), f"at least {least}", "give more"
-        )

@@ -26,7 +26,7 @@ from gentheory.bases import eigenbases
 from gentheory.checkpoint import Checkpoint
 from gentheory.curvature import gradient_draws, hessian, operator_of
 from gentheory.curvature.moments import check_size
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.estimate import Estimate
 from gentheory.factors.diagonal import diagonals, own_diagonals
 from gentheory.factors.kronecker import eigenbasis
@@ -299,8 +299,7 @@ def solve(
     Source: Hutchinson 1989; Martens & Grosse 2015 and Frangella et al. 2023 for preconditioning.
     """
     risk = checkpoint.risk
-    if num_probes < 2:
-        raise InputError("tic.solve.num_probes", str(num_probes), "at least 2", "give more")
+    check_at_least("tic.solve.num_probes", num_probes, 2)
     check_definite(risk, curvature, damping if absolute_damping is None else absolute_damping)
     operator = operator_of(risk, curvature, generator)
     top = largest(operator, 1, rtol=0.01, generator=generator).values[0].item()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gentheory.data.batches import Batches, IndexedBatches, TensorBatches, batches
-from gentheory.errors import InputError
+from gentheory.errors import InputError, check_at_least
 from gentheory.seeds import generator
 
 
@@ -29,8 +29,8 @@ class Held:
     @classmethod
     def of(cls, data: Any, *, batch_size: int, max_examples: int | None, seed: int) -> "Held":
         """Of anything that `EmpiricalRisk` takes. One example is read at most, for its form."""
-        if max_examples is not None and max_examples < 1:
-            raise InputError("max_examples", str(max_examples), "at least 1", "give more")
+        if max_examples is not None:
+            check_at_least("max_examples", max_examples, 1)
         with torch.random.fork_rng(devices=[]):  # data may draw from the global generator
             source = batches(data, batch_size=batch_size)
         return cls(source, batch_size, max_examples, seed)
