@@ -39,11 +39,11 @@ def cnn(
     one_of("cnn.down", down, ("pool", "stride"))
     channels, height, breadth = images("cnn", shape)
     layers: list[nn.Module] = []
+    biased = bias and norm == "none"
     for index in range(depth):
         outgoing = width * 2**index
         stride = 2 if down == "stride" else 1
-        own = bias and norm == "none"
-        convolution = nn.Conv2d(channels, outgoing, 3, stride, padding=1, bias=own)
+        convolution = nn.Conv2d(channels, outgoing, 3, stride, padding=1, bias=biased)
         scaled = parametrized(convolution, parametrization)
         layers += [*normalized(scaled, outgoing, norm), nn.ReLU()]
         if down == "stride":

@@ -85,15 +85,13 @@ def mlp(
     one_of("mlp.activation", activation, kinds)
     widths = [prod(shape), *[width] * (depth - 1)]
     layers: list[nn.Module] = []
+    biased = bias and norm == "none"
     for index, (incoming, outgoing) in enumerate(pairwise(widths)):
-        own = bias and norm == "none"
-        layer = parametrized(nn.Linear(incoming, outgoing, bias=own), parametrization)
+        layer = parametrized(nn.Linear(incoming, outgoing, bias=biased), parametrization)
         block = normalized(layer, outgoing, norm).append(kinds[activation]())
         layers.append(Residual(block) if skip and index > 0 else block)
-    outgoing = num_classes if embedding is None else embedding
-    last = parametrized(nn.Linear(widths[-1], outgoing, bias=bias), parametrization)
-    net = nn.Sequential(nn.Flatten(), *layers, last)
+    last = nn.Linear(widths[-1], num_classes if embedding is None else embedding, bias=bias)
+    net = nn.Sequential(nn.Flatten(), *layers, parametrized(last, parametrization))
     if embedding is not None:
-        positive = nn.ReLU() if embedding_relu else nn.Identity()
-        net.extend([positive, Unit(), nn.Identity()])
+        net.extend([nn.ReLU() if embedding_relu else nn.Identity(), Unit(), nn.Identity()])
     return finished(net, output_scale, symmetrized)
