@@ -41,8 +41,8 @@ def _main(found: Found) -> Picture:
         "regret",
         f"Regret against budget under {' and '.join(MAIN_BASES)}",
         "Mean simple regret of the test loss over a regime's settings and all orders, with 95 % "
-        "intervals, one worker, inside the NTK regime (lazy) and outside it (rich). The budget "
-        "includes what the signals cost.",
+        "intervals, one worker, inside the NTK regime (lazy) and outside it (rich). "
+        f"{_budget(found)}",
         f"Curves of the mean regret of {table['series'].nunique()} signals under "
         f"{' and '.join(MAIN_BASES)}, by regime.",
     )
@@ -58,10 +58,9 @@ def _regret(found: Found, regime: str, target: str) -> Picture:
         f"regret_{regime}",
         f"Regret against budget, {REGIMES[regime]}",
         f"Mean simple regret of the {TARGET_WORDS[target]} over the regime's settings and all "
-        "orders, with 95 % intervals, one worker, one panel a pruner. The budget includes what "
-        "the signals cost.",
+        f"orders, with 95 % intervals, one worker, one panel a pruner. {_budget(found)}",
         f"Curves of the mean regret of {table['series'].nunique()} signals under {len(bases)} "
-        "pruners; the tables have their areas and their values at 10, 25 and 50 %.",
+        "pruners; the tables have their areas and their values at 10, 25, 50 and 100 %.",
     )
 
 
@@ -106,7 +105,6 @@ def _bars(found: Found, target: str) -> Picture:
 def _taus(found: Found) -> Picture:
     settings = [name for names in found.settings.values() for name in names][:MAX_PANELS]
     table = _series(found.taus)
-    table = table.loc[~table["signal"].isin(_unbounded(table))]
     table = table.loc[(table["target"] == "test_loss") & table["scope"].isin(settings)]
     names = {"scope": "panel", "kendall": "value", "kendall.low": "low", "kendall.high": "high"}
     table = table.drop(columns="arm").rename(columns=names)
@@ -125,13 +123,12 @@ def _series(table: pd.DataFrame) -> pd.DataFrame:
     """The validation loss, and what the others see of all the data."""
     data = "all" if "all" in set(map(str, table["data"])) else "training"
     kept = table["signal"].isin([VALIDATION, REFITTED]) | (table["data"] == data)
-    kept &= table["signal"] != TIME
+    kept &= (table["signal"] != TIME) & ~table["signal"].isin(_unbounded(table))
     return table.loc[kept].assign(series=table.loc[kept, "arm"])
 
 
 def _shown(table: pd.DataFrame, workers: int, target: str) -> pd.DataFrame:
     kept = (table["workers"] == workers) & (table["target"] == target)
-    kept &= ~table["signal"].isin(_unbounded(table))
     return _series(table.loc[kept])
 
 
@@ -147,6 +144,10 @@ def _spread(table: pd.DataFrame) -> pd.DataFrame:
     spread = table.explode(columns, ignore_index=True)
     spread = spread.rename(columns={"regret.low": "low", "regret.high": "high"})
     return spread.astype({name: float for name in ("budget", "regret", "low", "high")})
+
+
+def _budget(found: Found) -> str:
+    return f"The budget {'includes' if found.charged else 'leaves out'} what the signals cost."
 
 
 def _quantity(target: str) -> str:

@@ -20,6 +20,8 @@ from gentheory.pruner_benchmark.ranking import RUNGS
 from gentheory.report.numbers import interval, size, tau
 
 Row = dict[str, Any]
+_Spot = tuple[int, str, str, str]
+"""Workers, scope, base and metric."""
 ALPHA = 0.05
 REGIMES = {"lazy": "inside the NTK regime (lazy)", "rich": "outside the NTK regime (rich)"}
 TARGET_WORDS = {"test_loss": "test loss", "test_error": "test error"}
@@ -47,6 +49,8 @@ class Found:
     """Of each regime."""
     workers: int
     """That every pruner was replayed with."""
+    charged: bool
+    """Whether looks at a signal cost."""
 
 
 def standing(row: Row) -> str:
@@ -103,8 +107,7 @@ def _verdict(found: Found, regime: str, base: str) -> str:
     parts: list[str] = []
     for target, words in TARGET_WORDS.items():
         place = found.workers, regime, base, f"{target}.area"
-        rows = select(found.differences, *place, VALIDATION)
-        rows = [row for row in rows if row["signal"] not in _ASIDE]
+        rows = _compared(found, place, VALIDATION)
         own = interval(_reference(found, place), "mean", size)
         parts.append(f"regret of the {words}, over all budgets, with the validation loss {own}")
         parts += _sorted_out(rows, "all", " with all the data", numbers=True)
@@ -119,14 +122,19 @@ def _whole(found: Found, regime: str) -> str:
         for target, words in TARGET_WORDS.items():
             place = found.workers, regime, base, f"{target}.100"
             own = interval(_reference(found, place), "mean", size)
-            rows = select(found.differences, *place, VALIDATION)
-            rows = [row for row in rows if row["signal"] not in _ASIDE]
+            rows = _compared(found, place, VALIDATION)
             told = _sorted_out(rows, "all", " with all the data", numbers=True)
             parts.append(f"{base}, {words}: validation loss {own}; {', '.join(told)}")
     return f"With the whole budget, {REGIMES[regime]}, regret: {'; '.join(parts)}."
 
 
-def _reference(found: Found, place: tuple[int, str, str, str]) -> Row:
+def _compared(found: Found, place: _Spot, rival: str) -> list[Row]:
+    """How the criteria and the training loss differ from a rival."""
+    rows = select(found.differences, *place, rival)
+    return [row for row in rows if row["signal"] not in (*_ASIDE, VALIDATION)]
+
+
+def _reference(found: Found, place: _Spot) -> Row:
     """The level of validation-loss pruning itself."""
     rows = select(found.levels, *place)
     return next(row for row in rows if row["signal"] == VALIDATION)
@@ -163,9 +171,7 @@ def _against(found: Found, regime: str, rival: str) -> str:
     for base in MAIN_BASES:
         for target, words in TARGET_WORDS.items():
             place = found.workers, regime, base, f"{target}.area"
-            rows = select(found.differences, *place, rival)
-            rows = [r for r in rows if r["signal"] not in (*_ASIDE, VALIDATION)]
-            told = _sorted_out(rows, "all", "", numbers=True)
+            told = _sorted_out(_compared(found, place, rival), "all", "", numbers=True)
             parts.append(f"{base}, {words}: {', '.join(told)}")
     return (
         f"Against {_RIVAL_WORDS[rival]}, {REGIMES[regime]}, with all the data: {'; '.join(parts)}."

@@ -93,6 +93,7 @@ def compared(outcome: Outcome) -> Found:
         taus=compare.taus(means),
         settings={scope.label: scope.settings for scope in means.scopes if scope.pooled},
         workers=outcome.design.workers[0],
+        charged=outcome.design.charged,
     )
 
 

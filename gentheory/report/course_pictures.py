@@ -67,8 +67,8 @@ def course_means(
             if getattr(drawing, place) == "quantity":
                 own = own.assign(**{place: _words(name), f"{place}.rank": rank})
         parts.append(own)
-    ranks = [f"{place}.rank" for place in _PLACES]
-    return _means(pd.concat(parts).sort_values(ranks, kind="stable"), course, resampling), course
+    order = [f"{place}.rank" for place in _PLACES]
+    return _means(pd.concat(parts).sort_values(order, kind="stable"), course, resampling), course
 
 
 def _means(rows: pd.DataFrame, course: Course, resampling: Resampling) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tiny
 
 from gentheory.pruner_benchmark import page as page_module
 from gentheory.pruner_benchmark.benchmark import Design, Outcome, bench
+from gentheory.pruner_benchmark.drawings import drawings
 from gentheory.pruner_benchmark.findings import Found, beyond, sentences, standing
 from gentheory.pruner_benchmark.grids import saving_grids, setting_grids, standing_grids, tau_grids
 from gentheory.pruner_benchmark.page import Page, compared, write_page
@@ -32,6 +34,14 @@ def found(outcome: Outcome) -> Found:
 @pytest.fixture(scope="module")
 def page(outcome: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return write_page(outcome, {"curves": "<made up>"}, tmp_path_factory.mktemp("pruners"))
+
+
+@pytest.mark.parametrize(("charged", "word"), [(True, "includes"), (False, "leaves out")])
+def test_captions_say_whether_looks_cost(found: Found, charged: bool, word: str) -> None:
+    captions = [drawn.caption for drawn in drawings(replace(found, charged=charged))]
+    told = [caption for caption in captions if "The budget " in caption]
+    assert len(told) == 3  # Of both regimes, and one of each.
+    assert all(caption.endswith(f"The budget {word} what the signals cost.") for caption in told)
 
 
 class Tags(HTMLParser):
